@@ -1,0 +1,67 @@
+//! `TenantGrant`: what the namespaces that it lists or selects may claim.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crds::{LABEL, OWNED_HOSTNAME};
+use crate::entitlement::Quotas;
+use crate::instance::{ExposureType, LabelSelector};
+
+/// What an admin grants. Several grants on one namespace: hostnames and exposure types are
+/// united, each quota is the least.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "postern.dev",
+    version = "v1alpha1",
+    kind = "TenantGrant",
+    plural = "tenantgrants",
+    derive = "Default",
+    derive = "PartialEq",
+    category = "postern",
+    doc = "Which namespaces are tenants, and what each may claim. Written by the platform's admins.",
+    printcolumn = r#"{"name":"Hostnames","type":"string","jsonPath":".spec.hostnames"}"#,
+    printcolumn = r#"{"name":"Exposures","type":"string","jsonPath":".spec.exposures"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TenantGrantSpec {
+    /// The namespaces that this is for.
+    pub namespaces: Namespaces,
+    /// Hostnames that they own: a DNS name; `*.` and a DNS name for every name below it; `*` for
+    /// all. None allows no hostname.
+    #[schemars(
+        length(max = 1024),
+        inner(length(min = 1, max = 253), regex(pattern = OWNED_HOSTNAME)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub hostnames: Vec<String>,
+    /// Exposure types that they may use. None allows no exposure, and so no gateway.
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub exposures: Vec<ExposureType>,
+    /// Quotas of each namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Quotas>,
+}
+
+/// Namespaces by name and by label. Listing by name is safer: a selector is as strong as whoever
+/// may label namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Namespaces {
+    /// By name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4096),
+        inner(length(min = 1, max = 63), regex(pattern = LABEL)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Vec<String>,
+    /// By label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "size(self.matchLabels) > 0",
+        "message": "a selector without labels would select every namespace",
+    }]))]
+    pub selector: Option<LabelSelector>,
+}

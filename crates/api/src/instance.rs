@@ -1,0 +1,472 @@
+//! `GatewayInstance`: this namespace has a gateway.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crds::{HOSTNAME, LABEL, SUBDOMAIN, labels_schema, resources_schema};
+
+/// What a tenant asks for.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "postern.dev",
+    version = "v1alpha1",
+    kind = "GatewayInstance",
+    plural = "gatewayinstances",
+    shortname = "gwi",
+    namespaced,
+    status = "GatewayInstanceStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    category = "postern",
+    doc = "A gateway of one's own: an isolated Envoy and a control plane that sees this namespace only.",
+    printcolumn = r#"{"name":"Exposure","type":"string","jsonPath":".spec.exposure.type"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".status.addresses[0].value"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayInstanceSpec {
+    /// Listeners of the Gateway that the operator keeps under the instance's name. Use this where
+    /// you may not create Gateways yourself (OpenShift's stock roles may only read them). Leave it
+    /// empty if you create Gateways of your own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["name"],
+        "x-kubernetes-validations" = [
+            {
+                "rule": "self.all(a, self.exists_one(b, b.port == a.port && b.protocol == a.protocol && (has(b.hostname) ? b.hostname : '') == (has(a.hostname) ? a.hostname : '')))",
+                "message": "two listeners of one port and protocol need different hostnames",
+            },
+            {
+                "rule": "self.all(a, self.all(b, a.port != b.port || a.protocol == b.protocol || a.protocol == 'UDP' || b.protocol == 'UDP' || (a.protocol in ['HTTPS', 'TLS'] && b.protocol in ['HTTPS', 'TLS'])))",
+                "message": "the listeners of one port need protocols that can share it",
+            },
+        ],
+    ))]
+    pub listeners: Vec<Listener>,
+    /// How clients reach the gateway.
+    pub exposure: Exposure,
+    /// Who may connect to the gateway from within the cluster.
+    pub clients: Clients,
+    /// Where the gateway's pods run. `Own`: in this namespace. `Managed`, in a namespace of the
+    /// operator's that is paired with this one, is not built yet: it is refused with a condition.
+    pub placement: Placement,
+    /// Envoy: how many pods and of what size.
+    pub proxy: Size,
+    /// The control plane: how many pods and of what size.
+    pub control_plane: Size,
+}
+
+/// A listener: a port, a protocol, and for HTTPS the certificates. It becomes the Gateway API's
+/// `Listener` of the same fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.protocol == 'HTTPS' ? has(self.tls) : true",
+        "message": "HTTPS needs tls with the names of its certificates",
+        "fieldPath": ".tls",
+    },
+    {
+        "rule": "has(self.tls) ? self.protocol in ['HTTPS', 'TLS'] : true",
+        "message": "tls is for HTTPS only",
+        "fieldPath": ".tls",
+    },
+    {
+        "rule": "has(self.hostname) ? !(self.protocol in ['TCP', 'UDP']) : true",
+        "message": "TCP and UDP know no hostname",
+        "fieldPath": ".hostname",
+    },
+]))]
+pub struct Listener {
+    /// The name, unique in the instance; routes may name it as `sectionName`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub name: String,
+    /// The host names that it serves: a DNS name, or `*.` and a DNS name. All, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOSTNAME))]
+    pub hostname: Option<String>,
+    /// The port that clients use.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// The protocol. `HTTP`: HTTP/1.1 and HTTP/2 without TLS. `HTTPS`: the same within TLS. `TLS`,
+    /// `TCP` and `UDP` are not built yet: such a listener is refused with a condition.
+    pub protocol: ListenerProtocol,
+    /// TLS settings; required for HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+    /// Whose routes may attach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_routes: Option<AllowedRoutes>,
+}
+
+/// Protocols of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ListenerProtocol {
+    /// HTTP/1.1 and HTTP/2 without TLS.
+    #[default]
+    #[serde(rename = "HTTP")]
+    Http,
+    /// HTTP/1.1 and HTTP/2 within TLS.
+    #[serde(rename = "HTTPS")]
+    Https,
+    /// TLS; not built yet.
+    #[serde(rename = "TLS")]
+    Tls,
+    /// TCP; not built yet.
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// UDP; not built yet.
+    #[serde(rename = "UDP")]
+    Udp,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// Secrets of type `kubernetes.io/tls` with the certificates; at least one.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub certificate_refs: Vec<SecretRef>,
+}
+
+/// A Secret by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its namespace; the instance's own if absent. Another one needs a ReferenceGrant there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub name: String,
+}
+
+/// Whose routes may attach to a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllowedRoutes {
+    /// From which namespaces.
+    pub namespaces: RouteNamespaces,
+}
+
+/// Namespaces whose routes may attach.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(self.from == 'Selector') == has(self.selector)",
+    "message": "selector goes with from: Selector, and with nothing else",
+    "fieldPath": ".selector",
+}]))]
+pub struct RouteNamespaces {
+    /// `Same`: this namespace. `All`: every namespace. `Selector`: those with matching labels.
+    pub from: RouteNamespacesFrom,
+    /// Labels, for `Selector`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Values of `allowedRoutes.namespaces.from`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RouteNamespacesFrom {
+    /// This namespace.
+    #[default]
+    Same,
+    /// Every namespace.
+    All,
+    /// Namespaces with matching labels.
+    Selector,
+}
+
+/// A label selector that asks for equal labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelSelector {
+    /// Labels that must be equal. None at all select everything.
+    #[schemars(schema_with = "labels_schema")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// How clients reach the gateway: a `type`, and the settings of that type under its own field.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.nodePort) ? self.type == 'NodePort' : true",
+        "message": "nodePort goes with type: NodePort",
+        "fieldPath": ".nodePort",
+    },
+    {
+        "rule": "has(self.loadBalancer) ? self.type == 'LoadBalancer' : true",
+        "message": "loadBalancer goes with type: LoadBalancer",
+        "fieldPath": ".loadBalancer",
+    },
+    {
+        "rule": "has(self.route) ? self.type == 'Route' : true",
+        "message": "route goes with type: Route",
+        "fieldPath": ".route",
+    },
+]))]
+pub struct Exposure {
+    /// The type. `ClusterIP`: from within the cluster, by a Service's address. `NodePort`: by a
+    /// port of every node. `LoadBalancer` (an address of MetalLB or a cloud) and `Route` (behind
+    /// the OpenShift Router) are not built yet: such an instance is refused with a condition.
+    #[serde(rename = "type")]
+    pub kind: ExposureType,
+    /// Settings for `NodePort`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<NodePortExposure>,
+    /// Settings for `LoadBalancer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancerExposure>,
+    /// Settings for `Route`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteExposure>,
+}
+
+/// Ways to reach a gateway.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum ExposureType {
+    /// From within the cluster, by a Service's address.
+    #[default]
+    ClusterIP,
+    /// By a port of every node.
+    NodePort,
+    /// By an address of a load balancer such as MetalLB; not built yet.
+    LoadBalancer,
+    /// Behind the OpenShift Router; not built yet.
+    Route,
+}
+
+/// Settings for `NodePort`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodePortExposure {
+    /// Fixed node ports. Ports of listeners that are not listed here get one from the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["port"],
+        "x-kubernetes-validations" = [{
+            "rule": "self.all(a, self.exists_one(b, b.nodePort == a.nodePort))",
+            "message": "a node port leads to one port only",
+        }],
+    ))]
+    pub ports: Vec<FixedNodePort>,
+    /// Whether nodes pass traffic on to other nodes (`Cluster`, the default, which hides the
+    /// client's address) or serve it only where an Envoy runs (`Local`). The same words as in
+    /// `Service.spec.externalTrafficPolicy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+}
+
+/// A fixed node port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FixedNodePort {
+    /// The listener's port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// The port of the nodes, within the cluster's range.
+    #[schemars(range(min = 1, max = 65535))]
+    pub node_port: i32,
+}
+
+/// `Service.spec.externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExternalTrafficPolicy {
+    /// Every node answers.
+    Cluster,
+    /// Only nodes with an Envoy answer.
+    Local,
+}
+
+/// Settings for `LoadBalancer`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadBalancerExposure {
+    /// `Service.spec.loadBalancerClass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class: Option<String>,
+    /// The address asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 45), extend("x-kubernetes-validations" = [{
+        "rule": "isIP(self)",
+        "message": "this is no IP address",
+    }]))]
+    pub address: Option<String>,
+    /// The pool to take an address from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub address_pool: Option<String>,
+    /// Client address ranges (CIDR) that may connect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 49)), extend(
+        "x-kubernetes-list-type" = "set",
+        "x-kubernetes-validations" = [{
+            "rule": "self.all(range, isCIDR(range))",
+            "message": "a range is written as address and length: 192.0.2.0/24",
+        }],
+    ))]
+    pub source_ranges: Vec<String>,
+}
+
+/// Settings for `Route`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteExposure {
+    /// Where TLS ends. `Edge`: at the router. `Reencrypt`: at the router, and again at Envoy.
+    /// `Passthrough`: at Envoy.
+    pub termination: RouteTermination,
+    /// The host; the router's domain gives one if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub host: Option<String>,
+}
+
+/// Where TLS of an OpenShift Route ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RouteTermination {
+    /// At the router.
+    #[default]
+    Edge,
+    /// At the router, and again at Envoy.
+    Reencrypt,
+    /// At Envoy.
+    Passthrough,
+}
+
+/// Who may connect from within the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(self.from == 'Names') == has(self.names)",
+    "message": "names goes with from: Names, and with nothing else",
+    "fieldPath": ".names",
+}]))]
+pub struct Clients {
+    /// `Same`: pods of this namespace. `All`: pods of every namespace. `Names`: pods of the
+    /// namespaces listed, and of this one.
+    pub from: ClientsFrom,
+    /// Namespaces, for `Names`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 256),
+        inner(length(min = 1, max = 63), regex(pattern = LABEL)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Vec<String>,
+}
+
+/// Values of `clients.from`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientsFrom {
+    /// Pods of this namespace.
+    #[default]
+    Same,
+    /// Pods of every namespace.
+    All,
+    /// Pods of the namespaces listed.
+    Names,
+}
+
+/// Where the gateway's pods run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Placement {
+    /// In the tenant's namespace.
+    #[default]
+    Own,
+    /// In a namespace of the operator's that is paired with the tenant's; not built yet.
+    Managed,
+}
+
+/// Pods and their size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Size {
+    /// How many pods; 1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: Option<i32>,
+    /// Requests (`cpu`, `memory`, `ephemeral-storage`); small ones if absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "resources_schema")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// Limits (`cpu`, `memory`, `ephemeral-storage`); a memory limit if absent.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "resources_schema")]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// What the operator says about an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayInstanceStatus {
+    /// The generation that this status is about.
+    pub observed_generation: i64,
+    /// `Accepted`, `Ready`; see the reference for reasons and what to do about each.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"],
+    ))]
+    pub conditions: Vec<Condition>,
+    /// Where clients reach the instance's Gateways.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub addresses: Vec<Address>,
+    /// The TenantGrants in force, summed up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Granted>,
+}
+
+/// An address of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Address {
+    /// The Gateway.
+    pub gateway: String,
+    /// `IPAddress` or `Hostname`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address.
+    pub value: String,
+    /// The port clients use, of the listener `listenerPort`.
+    pub port: i32,
+    /// The listener's port.
+    pub listener_port: i32,
+}
+
+/// What the TenantGrants on this namespace allow together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Granted {
+    /// The TenantGrants.
+    pub by: Vec<String>,
+    /// Hostnames that the namespace owns.
+    pub hostnames: Vec<String>,
+    /// Exposure types that it may use.
+    pub exposures: Vec<ExposureType>,
+}
