@@ -1,0 +1,60 @@
+//! Container ports of the instance's Gateways.
+
+use std::collections::BTreeSet;
+
+use postern_api::entitlement::{EntitlementStatus, Exposed, PortAllocation, PortTrust};
+use postern_api::ports::{self, Allocated, PortKey};
+use postern_refs::objects::{Gateway, Protocol};
+use postern_refs::{Key, Object};
+
+/// The ports of the listeners that can be served: an unbuilt protocol gets none, so that no
+/// Service leads nowhere.
+pub(crate) fn served(gateway: &Gateway) -> impl Iterator<Item = u16> {
+    gateway
+        .listeners
+        .iter()
+        .filter(|listener| matches!(listener.protocol, Protocol::Http | Protocol::Https))
+        .map(|listener| listener.port)
+}
+
+/// Gives every listener port of every Gateway a port. One Envoy serves them all, so no two are
+/// equal.
+pub(crate) fn allocate(
+    gateways: &[(&Object<Gateway>, &Gateway)],
+    previous: Option<&EntitlementStatus>,
+) -> Allocated {
+    let wanted: BTreeSet<PortKey> = gateways
+        .iter()
+        .flat_map(|(object, gateway)| served(gateway).map(|port| key(&object.meta.key, port)))
+        .collect();
+    let old = previous.map(ports::recorded).unwrap_or_default();
+    ports::allocate(&old, &wanted)
+}
+
+fn key(gateway: &Key, port: u16) -> PortKey {
+    PortKey {
+        namespace: gateway.namespace.to_string(),
+        gateway: gateway.name.to_string(),
+        port,
+        exposure: Exposed::Direct,
+    }
+}
+
+/// The allocations of one Gateway, by port.
+pub(crate) fn of_gateway(allocated: &Allocated, gateway: &Key) -> Vec<PortAllocation> {
+    allocated
+        .ports
+        .range(key(gateway, 0)..)
+        .take_while(|(key, _)| key.namespace == *gateway.namespace && key.gateway == *gateway.name)
+        .map(|(key, container_port)| PortAllocation {
+            port: key.port,
+            exposure: key.exposure,
+            container_port: *container_port,
+            trust: match key.exposure {
+                // Clients connect themselves: whatever they say about themselves proves nothing.
+                // The router's ports get their trust with that exposure.
+                Exposed::Direct | Exposed::Router => PortTrust::Nothing,
+            },
+        })
+        .collect()
+}
