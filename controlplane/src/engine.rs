@@ -1,0 +1,67 @@
+//! From a Snapshot to what the Envoys hold, and back to statuses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use postern_api::EntitlementStatus;
+use postern_envoy::{Encoder, Options};
+use postern_model::{Origin, Text};
+use postern_refs::Snapshot;
+use postern_refs::status::Statuses;
+use postern_translate::{Memo, Settings, Translation, finish, translate};
+
+use crate::envoys::Envoys;
+
+/// One instance's translator, encoders and Envoys.
+pub struct Engine {
+    memo: Memo,
+    options: Options,
+    encoders: BTreeMap<Text, Encoder>,
+    translation: Translation,
+    envoys: Arc<Envoys>,
+}
+
+impl Engine {
+    /// An engine that has translated nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, options: Options, envoys: Arc<Envoys>) -> Engine {
+        Engine {
+            memo: Memo::new(settings),
+            options,
+            encoders: BTreeMap::new(),
+            translation: Translation::default(),
+            envoys,
+        }
+    }
+
+    /// Translates, encodes and hands over what differs from the last time.
+    pub fn update(&mut self, snapshot: &Snapshot, entitlement: &EntitlementStatus) {
+        self.translation = translate(snapshot, entitlement, &mut self.memo);
+        let proxies = &self.translation.proxies;
+        self.encoders.retain(|shard, _| proxies.contains_key(shard));
+        self.envoys.retain(|shard| proxies.contains_key(shard));
+        for (shard, proxy) in proxies {
+            let encoder = self
+                .encoders
+                .entry(shard.clone())
+                .or_insert_with(|| Encoder::new(self.options));
+            self.envoys.publish(shard, encoder.encode(proxy));
+        }
+    }
+
+    /// The statuses of everything, with what the Envoys acknowledged so far.
+    #[must_use]
+    pub fn statuses(&self) -> Statuses {
+        finish(&self.translation, &self.envoys.acks())
+    }
+
+    /// What could not be sent to any Envoy, and why. Nothing, unless the translator let something
+    /// through that the encoder knows Envoy would refuse.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(Origin, Text)> {
+        self.encoders
+            .values()
+            .flat_map(|encoder| encoder.refused().iter().cloned())
+            .collect()
+    }
+}

@@ -1,0 +1,298 @@
+//! The Envoys of an instance: what each shard is to hold, and what became of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postern_envoy::{Kind, Resources};
+use postern_model::{TableId, Text};
+use postern_translate::{Ack, Acks, ShardAcks};
+use postern_xds::server::{Directory, StreamId};
+use postern_xds::{Event, Identity};
+use tokio::sync::watch;
+
+/// The shards of one instance and the streams of their Envoys.
+#[derive(Debug)]
+pub struct Envoys {
+    trust_domain: String,
+    namespace: String,
+    instance: String,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shards: BTreeMap<Text, watch::Sender<Arc<Resources>>>,
+    streams: BTreeMap<StreamId, Stream>,
+}
+
+/// What one Envoy said. Listeners and route tables only: nothing else shows in a status.
+#[derive(Debug, Default)]
+struct Stream {
+    shard: Text,
+    held: BTreeMap<(Kind, Arc<str>), u64>,
+    refused: BTreeMap<(Kind, Arc<str>), (u64, String)>,
+}
+
+impl Envoys {
+    /// The Envoys of this instance; it knows no shard yet.
+    #[must_use]
+    pub fn new(trust_domain: &str, namespace: &str, instance: &str) -> Envoys {
+        Envoys {
+            trust_domain: trust_domain.into(),
+            namespace: namespace.into(),
+            instance: instance.into(),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Tells the Envoys of a shard what to hold from now on.
+    pub fn publish(&self, shard: &Text, resources: Resources) {
+        let mut state = self.state();
+        match state.shards.get(shard) {
+            Some(sender) => {
+                sender.send_replace(Arc::new(resources));
+            }
+            None => {
+                let sender = watch::Sender::new(Arc::new(resources));
+                state.shards.insert(shard.clone(), sender);
+            }
+        }
+    }
+
+    /// Forgets the shards that are not among these; the streams of their Envoys end.
+    pub fn retain(&self, keep: impl Fn(&Text) -> bool) {
+        self.state().shards.retain(|shard, _| keep(shard));
+    }
+
+    /// Changes whenever an acknowledgement, a refusal or the end of a stream came.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// What the Envoys hold of what they are to hold.
+    #[must_use]
+    pub fn acks(&self) -> Acks {
+        let state = self.state();
+        state
+            .shards
+            .iter()
+            .map(|(shard, sender)| {
+                let resources = sender.borrow();
+                let streams: Vec<&Stream> = state
+                    .streams
+                    .values()
+                    .filter(|stream| stream.shard == *shard)
+                    .collect();
+                let streams = &streams;
+                let of = |kind: Kind| {
+                    resources
+                        .of(kind)
+                        .iter()
+                        .filter_map(move |(name, resource)| {
+                            Some((name.clone(), ack(streams, kind, name, resource.version)?))
+                        })
+                };
+                let acks = ShardAcks {
+                    listeners: of(Kind::Listener).collect(),
+                    tables: of(Kind::Routes)
+                        .map(|(name, ack)| (TableId(name), ack))
+                        .collect(),
+                };
+                (shard.clone(), acks)
+            })
+            .collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing below leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ours(&self, identity: &Identity) -> bool {
+        identity.trust_domain() == self.trust_domain
+            && identity.namespace() == self.namespace
+            && identity.instance() == self.instance
+    }
+}
+
+/// One Envoy that holds it is enough; a new one that joins does not take that away. A table counts
+/// at any version: a route that changes does not make a Gateway unready for a moment.
+fn ack(streams: &[&Stream], kind: Kind, name: &Arc<str>, version: u64) -> Option<Ack> {
+    let key = (kind, name.clone());
+    let held = |any: bool| {
+        streams.iter().any(|stream| {
+            stream
+                .held
+                .get(&key)
+                .is_some_and(|held| any || *held == version)
+        })
+    };
+    if held(false) {
+        return Some(Ack::Acknowledged);
+    }
+    let refused = streams
+        .iter()
+        .find_map(|stream| match stream.refused.get(&key) {
+            Some((refused, said)) if *refused == version => {
+                Some(Ack::Refused(said.as_str().into()))
+            }
+            _ => None,
+        });
+    refused.or_else(|| (held(kind == Kind::Routes)).then_some(Ack::Acknowledged))
+}
+
+impl Directory for Envoys {
+    fn resources(&self, identity: &Identity) -> Option<watch::Receiver<Arc<Resources>>> {
+        if !self.is_ours(identity) {
+            return None;
+        }
+        self.state()
+            .shards
+            .get(identity.shard())
+            .map(watch::Sender::subscribe)
+    }
+
+    fn event(&self, identity: &Identity, stream: StreamId, event: Event) {
+        let (kind, names, removed, detail) = match event {
+            Event::Acknowledged {
+                kind,
+                names,
+                removed,
+            } => (kind, names, removed, None),
+            Event::Refused {
+                kind,
+                names,
+                removed,
+                detail,
+            } => {
+                let what: Vec<&str> = names.iter().map(|(name, _)| &**name).collect();
+                tracing::error!(shard = identity.shard(), ?kind, names = ?what, %detail, "Envoy refused configuration");
+                (kind, names, removed, Some(detail))
+            }
+        };
+        if !matches!(kind, Kind::Listener | Kind::Routes) {
+            return;
+        }
+        let mut state = self.state();
+        let known = state.streams.entry(stream).or_default();
+        known.shard = identity.shard().into();
+        for (name, version) in names {
+            match &detail {
+                None => {
+                    known.refused.remove(&(kind, name.clone()));
+                    known.held.insert((kind, name), version);
+                }
+                Some(detail) => {
+                    known
+                        .refused
+                        .insert((kind, name), (version, detail.clone()));
+                }
+            }
+        }
+        if detail.is_none() {
+            for name in removed {
+                known.held.remove(&(kind, name.clone()));
+                known.refused.remove(&(kind, name));
+            }
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn closed(&self, _identity: &Identity, stream: StreamId) {
+        self.state().streams.remove(&stream);
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_envoy::Resource;
+
+    fn identity(namespace: &str, shard: &str) -> Identity {
+        Identity::new("postern.local", namespace, "default", shard).unwrap()
+    }
+
+    fn table(version: u64) -> Resources {
+        let mut resources = Resources::default();
+        let resource = Resource {
+            version,
+            body: bytes::Bytes::new(),
+            needs: Arc::new([]),
+        };
+        resources.of_mut(Kind::Routes).insert("t".into(), resource);
+        resources
+    }
+
+    fn acknowledged(version: u64) -> Event {
+        Event::Acknowledged {
+            kind: Kind::Routes,
+            names: vec![("t".into(), version)],
+            removed: vec![],
+        }
+    }
+
+    #[test]
+    fn an_identity_of_another_instance_or_shard_gets_nothing() {
+        let envoys = Envoys::new("postern.local", "a", "default");
+        assert!(
+            envoys.resources(&identity("a", "default")).is_none(),
+            "nothing is complete yet"
+        );
+        envoys.publish(&"default".into(), table(1));
+        assert!(envoys.resources(&identity("a", "default")).is_some());
+        assert!(envoys.resources(&identity("b", "default")).is_none());
+        assert!(envoys.resources(&identity("a", "other")).is_none());
+        let elsewhere = Identity::new("other.local", "a", "default", "default").unwrap();
+        assert!(envoys.resources(&elsewhere).is_none());
+    }
+
+    #[test]
+    fn one_envoy_that_holds_the_current_version_is_enough() {
+        let envoys = Envoys::new("postern.local", "a", "default");
+        let shard: Text = "default".into();
+        let who = identity("a", "default");
+        let state = |envoys: &Envoys| {
+            envoys.acks()[&shard]
+                .tables
+                .get(&TableId("t".into()))
+                .cloned()
+        };
+        envoys.publish(&shard, table(1));
+        assert_eq!(state(&envoys), None);
+        envoys.event(&who, StreamId(1), acknowledged(1));
+        assert_eq!(state(&envoys), Some(Ack::Acknowledged));
+        envoys.event(&who, StreamId(2), acknowledged(9));
+        assert_eq!(
+            state(&envoys),
+            Some(Ack::Acknowledged),
+            "a new Envoy takes nothing away"
+        );
+        envoys.publish(&shard, table(2));
+        assert_eq!(
+            state(&envoys),
+            Some(Ack::Acknowledged),
+            "it serves, if not yet the newest"
+        );
+        let refused = Event::Refused {
+            kind: Kind::Routes,
+            names: vec![("t".into(), 2)],
+            removed: vec![],
+            detail: "no".into(),
+        };
+        envoys.event(&who, StreamId(1), refused);
+        assert_eq!(state(&envoys), Some(Ack::Refused("no".into())));
+        envoys.event(&who, StreamId(2), acknowledged(2));
+        assert_eq!(state(&envoys), Some(Ack::Acknowledged));
+        envoys.closed(&who, StreamId(2));
+        assert_eq!(
+            state(&envoys),
+            Some(Ack::Refused("no".into())),
+            "who left counts no more"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! A tenant's control plane.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use postern_controlplane::serve::{Serve, serve};
+use tracing_subscriber::EnvFilter;
+
+/// A tenant's control plane: translates its objects and serves its Envoys.
+#[derive(Parser)]
+#[command(name = "postern-controlplane", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the instances that stand in a directory of YAML files, without Kubernetes.
+    Serve {
+        /// The directory with YAML or JSON files; links in it are followed.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Where keys and descriptions of the instances are written.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The address to listen on.
+        #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+        bind: IpAddr,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let done = match arguments.command {
+        Command::Serve { from, state, bind } => serve(Serve { from, state, bind }).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
