@@ -2,9 +2,9 @@
 //!
 //! The Lease is created by apply without force under the holder's own field manager, and after that
 //! only replaced with its resource version. (Two replicas that apply under one manager steal from
-//! each other; ready-made crates apply again at each renewal, several with force.) Whether another's
-//! Lease has run out is measured by this process' own clock, from when it saw the Lease change last:
-//! clocks of nodes do not agree.
+//! each other; `kube-lease-manager`, the ready-made crate that was looked at, writes every change by
+//! apply.) Whether another's Lease has run out is measured by this process' own clock, from when it
+//! saw the Lease change last: clocks of nodes do not agree.
 
 use std::time::{Duration, Instant};
 
@@ -355,112 +355,4 @@ impl Holder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMING: Timing = Timing::OPENSHIFT;
-
-    fn machine() -> Machine {
-        Machine::new("me", TIMING)
-    }
-
-    fn lease(holder: &str, renewed: i64) -> Lease {
-        Lease {
-            metadata: ObjectMeta {
-                resource_version: Some("1".into()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: (!holder.is_empty()).then(|| holder.into()),
-                lease_duration_seconds: Some(137),
-                renew_time: Some(MicroTime(Timestamp::from_second(renewed).expect("a time"))),
-                lease_transitions: Some(3),
-                ..LeaseSpec::default()
-            }),
-        }
-    }
-
-    fn seconds(number: u64) -> Duration {
-        Duration::from_secs(number)
-    }
-
-    #[test]
-    fn what_is_free_or_ones_own_is_taken_at_once() {
-        let now = Instant::now();
-        assert_eq!(machine().decide(None, now), Action::Create);
-        assert_eq!(machine().decide(Some(&lease("", 0)), now), Action::Take);
-        assert_eq!(machine().decide(Some(&Lease::default()), now), Action::Take);
-        assert_eq!(machine().decide(Some(&lease("me", 0)), now), Action::Renew);
-    }
-
-    #[test]
-    fn anothers_is_taken_once_no_sign_of_life_was_seen_for_its_duration() {
-        let start = Instant::now();
-        let mut machine = machine();
-        // However old its time says that it is: clocks differ.
-        let mut look =
-            |renewed, after| machine.decide(Some(&lease("other", renewed)), start + seconds(after));
-        assert_eq!(look(0, 0), Action::Wait(seconds(26)));
-        assert_eq!(look(0, 26), Action::Wait(seconds(26)));
-        assert_eq!(look(26, 52), Action::Wait(seconds(26)));
-        assert_eq!(look(26, 188), Action::Wait(seconds(1)));
-        assert_eq!(look(26, 189), Action::Take);
-    }
-
-    #[test]
-    fn the_holder_stops_before_another_may_begin() {
-        let start = Instant::now();
-        let mut machine = machine();
-        machine.written(start);
-        assert!(machine.leads(start + seconds(106)));
-        assert!(!machine.leads(start + seconds(107)));
-        assert!(TIMING.deadline < TIMING.duration && TIMING.retry * 3 < TIMING.deadline);
-        machine.written(start + seconds(26));
-        assert!(machine.leads(start + seconds(132)));
-        // Somebody took it all the same.
-        machine.decide(Some(&lease("other", 0)), start + seconds(52));
-        assert!(!machine.leads(start + seconds(52)));
-    }
-
-    #[test]
-    fn what_is_written_counts_transitions_and_keeps_the_resource_version() {
-        let now = Timestamp::from_second(1000).expect("a time");
-        let metadata = ObjectMeta {
-            name: Some("l".into()),
-            ..ObjectMeta::default()
-        };
-        let written = |last: Option<&Lease>| machine().lease(last, &metadata, now);
-        let created = written(None);
-        assert_eq!(created.metadata, metadata);
-        assert_eq!(
-            created
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.lease_transitions),
-            Some(0)
-        );
-        assert_eq!(
-            created
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.lease_duration_seconds),
-            Some(137)
-        );
-
-        let taken = written(Some(&lease("other", 0)));
-        assert_eq!(taken.metadata.resource_version.as_deref(), Some("1"));
-        let spec = taken.spec.expect("a spec");
-        assert_eq!(
-            (spec.lease_transitions, spec.holder_identity.as_deref()),
-            (Some(4), Some("me"))
-        );
-        assert_eq!(spec.acquire_time, Some(MicroTime(now)));
-
-        let renewed = written(Some(&lease("me", 0))).spec.expect("a spec");
-        assert_eq!(
-            (renewed.lease_transitions, renewed.acquire_time),
-            (Some(3), None)
-        );
-        assert_eq!(renewed.renew_time, Some(MicroTime(now)));
-    }
-}
+mod tests;

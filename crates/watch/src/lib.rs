@@ -38,7 +38,7 @@ pub mod store;
 
 pub use door::{Lower, Lowered, Nameless, digest, lower};
 pub use kinds::{is_namespaced, versions};
-pub use observed::{Digests, Observed};
+pub use observed::{Digests, Observed, Seen};
 pub use scope::{Extent, Scope, Watch, WatchState};
 
 /// YAML 1.2: `n`, `no` and `on` are strings.

@@ -279,7 +279,7 @@ impl Mock {
             },
             (method, [_, name, subresource @ ..]) => {
                 let path = (resource, namespace.to_owned(), (*name).to_owned());
-                self.write(method, path, subresource.first() == Some(&"status"), body)
+                self.write(method, &path, subresource.first() == Some(&"status"), body)
             }
             _ => status(405, "MethodNotAllowed"),
         }
@@ -364,10 +364,10 @@ impl Mock {
         Response::new(StreamBody::new(events).boxed_unsync())
     }
 
-    fn write(&self, method: &Method, path: Path, only_status: bool, body: &Bytes) -> Answer {
+    fn write(&self, method: &Method, path: &Path, only_status: bool, body: &Bytes) -> Answer {
         let new: Value = serde_json::from_slice(body).expect("JSON");
         let mut state = self.lock();
-        let current = state.objects.get(&path).cloned();
+        let current = state.objects.get(path).cloned();
         if state.conflicts > 0 {
             state.conflicts -= 1;
             return status(409, "Conflict");
@@ -390,13 +390,13 @@ impl Mock {
                 }
             }
         };
-        let what = if state.objects.contains_key(&path) {
+        let what = if state.objects.contains_key(path) {
             "MODIFIED"
         } else {
             "ADDED"
         };
         state.change(what, path.clone(), written);
-        let answer = ok(&state.objects[&path]);
+        let answer = ok(&state.objects[path]);
         drop(state);
         self.changed.send_modify(|count| *count += 1);
         answer

@@ -102,7 +102,7 @@ mod tests {
             let _ = intern(&format!("gone-{number}"));
         }
         TABLE.with_borrow(|table| {
-            assert!(table.names.len() <= FIRST_SWEEP, "{}", table.names.len())
+            assert!(table.names.len() <= FIRST_SWEEP, "{}", table.names.len());
         });
         assert!(Name::ptr_eq(&first, &intern("team-a")));
         let long = "x".repeat(LONGEST_SHARED + 1);

@@ -88,7 +88,7 @@ impl Reader {
                 .any(|directory| path.starts_with(directory));
             let gone = !files.contains_key(path) && !hidden;
             changed |= gone && (file.gone || !settle);
-            file.gone = gone && !(file.gone || !settle);
+            file.gone = gone && settle && !file.gone;
             if gone && !file.gone {
                 // Gone at two looks: an editor that replaces a file is not in between any more.
                 file.read = None;

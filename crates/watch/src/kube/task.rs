@@ -76,13 +76,13 @@ impl Job {
                 }
                 End::Refused => {
                     let refusal = access.refused(Instant::now());
-                    if refusal.certain && self.lost(WatchState::Refused).is_err() {
+                    if refusal.certain && self.lost(&WatchState::Refused).is_err() {
                         return;
                     }
                     refusal.wait
                 }
                 End::Absent => {
-                    if self.lost(WatchState::Absent).is_err() {
+                    if self.lost(&WatchState::Absent).is_err() {
                         return;
                     }
                     self.shared.absent();
@@ -103,7 +103,7 @@ impl Job {
         }
     }
 
-    fn lost(&self, now: WatchState) -> Result<(), Stale> {
+    fn lost(&self, now: &WatchState) -> Result<(), Stale> {
         if self.shared.lost(&self.watch, self.epoch, now.clone())? {
             tracing::info!(watch = %self.watch, state = ?now, "the watch sees nothing");
         }

@@ -99,7 +99,7 @@ async fn follows(mock: Mock) {
 
     mock.delete(ROUTES, "own", "b");
     until(&mut snapshots, |now| routes(now) == ["own/a", "own/bad"]).await;
-    assert_eq!(source.observed().read(|digests| digests.len()), 2);
+    assert_eq!(source.observed().read(std::collections::BTreeMap::len), 2);
     drop(source);
     assert!(snapshots.changed().await.is_err());
 }

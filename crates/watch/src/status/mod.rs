@@ -162,7 +162,7 @@ impl Writer {
                     }
                     debounce.touch(Instant::now());
                 }
-                Some((write, result)) = flying.next() => self.landed(&mut plan, &write, result),
+                Some((write, result)) = flying.next() => self.landed(&mut plan, &write, &result),
                 () = debounce.settled() => {}
                 () = tokio::time::sleep_until(alarm.unwrap_or_else(tokio::time::Instant::now)), if alarm.is_some() => {
                     later = None;
@@ -182,9 +182,9 @@ impl Writer {
         }
     }
 
-    fn landed(&self, plan: &mut Plan, write: &Write, result: Result<Done, kube::Error>) {
+    fn landed(&self, plan: &mut Plan, write: &Write, result: &Result<Done, kube::Error>) {
         let (kind, key) = &write.id;
-        let outcome = match &result {
+        let outcome = match result {
             Ok(done) => {
                 tracing::debug!(kind = kind.name(), %key, ?done, "status");
                 Outcome::Settled

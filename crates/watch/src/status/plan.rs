@@ -10,7 +10,7 @@ use postern_refs::{Key, Kind};
 
 use crate::door::digest;
 use crate::kube::Backoff;
-use crate::observed::Digests;
+use crate::observed::{Digests, Seen};
 
 /// An object.
 pub(super) type Id = (Kind, Key);
@@ -30,7 +30,8 @@ pub(super) struct Write {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Goal {
     desired: u64,
-    observed: Option<u64>,
+    /// The change that was seen, not the digest: what was written over is written again.
+    change: u64,
 }
 
 /// How a write ended.
@@ -130,8 +131,8 @@ impl Plan {
     }
 
     /// Begins a write if it is still to be done.
-    pub(super) fn begin(&mut self, id: Id, observed: Option<Option<u64>>) -> Option<Write> {
-        let goal = self.goal(&id, observed?)?;
+    pub(super) fn begin(&mut self, id: Id, seen: Option<Seen>) -> Option<Write> {
+        let goal = self.goal(&id, seen?)?;
         if !self.busy.insert(id.clone()) {
             return None;
         }
@@ -175,7 +176,7 @@ impl Plan {
     }
 
     /// What is to be done about an object; `None` if nothing is.
-    fn goal(&self, id: &Id, observed: Option<u64>) -> Option<Goal> {
+    fn goal(&self, id: &Id, seen: Seen) -> Option<Goal> {
         self.desired.as_ref()?;
         let desired = match self.digests.get(id) {
             Some(digest) => *digest,
@@ -183,8 +184,11 @@ impl Plan {
             None if id.0 == Kind::HttpRoute => self.no_entries_digest,
             None => return None,
         };
-        let goal = Goal { desired, observed };
-        (observed != Some(desired) && self.settled.get(id) != Some(&goal)).then_some(goal)
+        let goal = Goal {
+            desired,
+            change: seen.change,
+        };
+        (seen.digest != Some(desired) && self.settled.get(id) != Some(&goal)).then_some(goal)
     }
 }
 
@@ -225,6 +229,10 @@ mod tests {
         Some(digest(&Status::Route(RouteStatus::default())))
     }
 
+    fn seen(change: u64, digest: Option<u64>) -> Seen {
+        Seen { digest, change }
+    }
+
     fn plan(wanted: &[(&str, &Arc<Status>)]) -> Plan {
         let mut plan = Plan::new();
         want(&mut plan, wanted);
@@ -243,12 +251,16 @@ mod tests {
     #[test]
     fn nothing_is_done_before_something_is_wanted() {
         let mut plan = Plan::new();
-        let observed = Digests::from([(id("a"), Some(7))]);
+        let observed = Digests::from([(id("a"), seen(1, Some(7)))]);
         assert_eq!(plan.due(&observed, Instant::now()), (vec![], None));
         // Then what is left of us is taken away: of routes, not of Gateways.
         want(&mut plan, &[]);
         let gateway = (Kind::Gateway, Key::new("n", "a"));
-        let observed = Digests::from([(id("a"), Some(7)), (id("b"), none()), (gateway, Some(7))]);
+        let observed = Digests::from([
+            (id("a"), seen(1, Some(7))),
+            (id("b"), seen(2, none())),
+            (gateway, seen(3, Some(7))),
+        ]);
         assert_eq!(plan.due(&observed, Instant::now()).0, [id("a")]);
     }
 
@@ -257,28 +269,35 @@ mod tests {
         let now = Instant::now();
         let wanted = route(&["g"]);
         let mut plan = plan(&[("a", &wanted), ("gone", &wanted)]);
-        let mut observed = Digests::from([(id("a"), none())]);
+        let mut observed = Digests::from([(id("a"), seen(1, none()))]);
         assert_eq!(plan.due(&observed, now).0, [id("a")]);
-        let write = plan.begin(id("a"), Some(none())).expect("a write");
+        let write = plan.begin(id("a"), Some(seen(1, none()))).expect("a write");
         assert!(Arc::ptr_eq(&write.desired, &wanted));
         assert_eq!(plan.due(&observed, now).0, [], "it is under way");
-        assert!(plan.begin(id("a"), Some(none())).is_none());
+        assert!(plan.begin(id("a"), Some(seen(1, none()))).is_none());
         plan.end(&write, Outcome::Settled, now);
         assert_eq!(
             plan.due(&observed, now).0,
             [],
             "the watch has not told of it yet"
         );
-        observed.insert(id("a"), Some(digest(&wanted)));
+        observed.insert(id("a"), seen(2, Some(digest(&wanted))));
         assert_eq!(plan.due(&observed, now).0, []);
         // Somebody writes over it.
-        observed.insert(id("a"), Some(8));
+        observed.insert(id("a"), seen(3, none()));
+        assert_eq!(
+            plan.due(&observed, now).0,
+            [id("a")],
+            "as it was at first, but written over"
+        );
+        observed.insert(id("a"), seen(4, Some(8)));
         assert_eq!(plan.due(&observed, now).0, [id("a")]);
-        observed.insert(id("a"), None);
+        observed.insert(id("a"), seen(5, None));
         assert_eq!(plan.due(&observed, now).0, [id("a")]);
         assert!(plan.begin(id("gone"), None).is_none());
         assert!(
-            plan.begin(id("a"), Some(Some(digest(&wanted)))).is_none(),
+            plan.begin(id("a"), Some(seen(6, Some(digest(&wanted)))))
+                .is_none(),
             "it came right meanwhile"
         );
     }
@@ -287,13 +306,13 @@ mod tests {
     fn failures_wait_longer_each_time_and_hold_up_nobody() {
         let start = Instant::now();
         let mut plan = plan(&[("a", &route(&["g"])), ("b", &route(&["g"]))]);
-        let observed = Digests::from([(id("a"), none()), (id("b"), none())]);
-        let write = plan.begin(id("a"), Some(none())).expect("a write");
+        let observed = Digests::from([(id("a"), seen(1, none())), (id("b"), seen(2, none()))]);
+        let write = plan.begin(id("a"), Some(seen(1, none()))).expect("a write");
         plan.end(&write, Outcome::Failed, start);
         let first = start + Duration::from_millis(250);
         assert_eq!(plan.due(&observed, start), (vec![id("b")], Some(first)));
         assert_eq!(plan.due(&observed, first).0, [id("a"), id("b")]);
-        let write = plan.begin(id("a"), Some(none())).expect("a write");
+        let write = plan.begin(id("a"), Some(seen(1, none()))).expect("a write");
         plan.end(&write, Outcome::Failed, first);
         assert_eq!(
             plan.due(&observed, first).1,
@@ -317,19 +336,27 @@ mod tests {
                 .map(|parent| parent.name.to_string())
                 .collect::<Vec<_>>()
         };
-        let write = plan.begin(id("a"), Some(Some(1))).expect("a write");
+        let write = plan
+            .begin(id("a"), Some(seen(1, Some(1))))
+            .expect("a write");
         assert_eq!(withdrawn(&write), ["g"]);
         plan.end(&write, Outcome::Settled, now);
-        let write = plan.begin(id("a"), Some(Some(2))).expect("a write");
+        let write = plan
+            .begin(id("a"), Some(seen(2, Some(2))))
+            .expect("a write");
         assert!(withdrawn(&write).is_empty(), "once is enough");
         plan.end(&write, Outcome::Failed, now);
-        let write = plan.begin(id("b"), Some(Some(1))).expect("a write");
+        let write = plan
+            .begin(id("b"), Some(seen(1, Some(1))))
+            .expect("a write");
         assert_eq!(withdrawn(&write), ["g"]);
         assert_eq!(*write.desired, Status::Route(RouteStatus::default()));
         // Wanted again before it was taken away.
         want(&mut plan, &[("a", &route(&["g"])), ("b", &route(&["g"]))]);
         plan.end(&write, Outcome::Failed, now);
-        let write = plan.begin(id("b"), Some(Some(1))).expect("a write");
+        let write = plan
+            .begin(id("b"), Some(seen(1, Some(1))))
+            .expect("a write");
         assert!(withdrawn(&write).is_empty());
     }
 
@@ -342,8 +369,11 @@ mod tests {
             id.clone(),
             Arc::clone(&status),
         )])));
-        let observed = Digests::from([(id.clone(), Some(1))]);
-        assert_eq!(plan.due(&observed, Instant::now()).0, [id.clone()]);
+        let observed = Digests::from([(id.clone(), seen(1, Some(1)))]);
+        assert_eq!(
+            plan.due(&observed, Instant::now()).0,
+            std::slice::from_ref(&id)
+        );
         plan.want(Arc::default());
         assert!(plan.due(&observed, Instant::now()).0.is_empty());
     }
