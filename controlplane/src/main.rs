@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use postern_controlplane::run::{RunArgs, run};
 use postern_controlplane::serve::{Serve, serve};
 use tracing_subscriber::EnvFilter;
 
@@ -12,12 +13,17 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "postern-controlplane", version)]
 struct Arguments {
+    /// Form of log lines.
+    #[arg(long, env = "POSTERN_LOG_FORMAT", global = true, default_value = "text", value_parser = ["json", "text"])]
+    log_format: String,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run in a tenant's namespace.
+    Run(RunArgs),
     /// Serve the instances that stand in a directory of YAML files, without Kubernetes.
     Serve {
         /// The directory with YAML or JSON files; links in it are followed.
@@ -35,12 +41,21 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
+    let default = match arguments.command {
+        Command::Run(_) => "info",
+        Command::Serve { .. } => "warn",
+    };
+    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    if arguments.log_format == "json" {
+        log.json().init();
+    } else {
+        log.init();
+    }
     let done = match arguments.command {
+        Command::Run(arguments) => run(arguments).await,
         Command::Serve { from, state, bind } => serve(Serve { from, state, bind }).await,
     };
     match done {

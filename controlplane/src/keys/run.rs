@@ -226,15 +226,15 @@ impl<S: Store, C: Clock> Keeper<S, C> {
             }
         }
         for (part, leaf) in &self.refused {
+            let better = |is: &Leaf| is.not_after < leaf.not_after;
             match part {
-                Part::Server => drop(found.server.get_or_insert_with(|| leaf.clone())),
-                Part::Envoy(shard) => {
-                    found
-                        .envoys
-                        .entry(shard.clone())
-                        .or_insert_with(|| leaf.clone());
+                Part::Server if found.server.as_ref().is_none_or(better) => {
+                    found.server = Some(leaf.clone());
                 }
-                Part::Authority | Part::Public => {}
+                Part::Envoy(shard) if found.envoys.get(shard).is_none_or(better) => {
+                    found.envoys.insert(shard.clone(), leaf.clone());
+                }
+                _ => {}
             }
         }
         found

@@ -47,7 +47,7 @@ fn envoy() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn secret(name: &str, kind: &str, value: Value) -> String {
+fn secret(name: &str, kind: &str, value: &Value) -> String {
     let type_url = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     json!({"resources": [{"@type": type_url, "name": name, kind: value}]}).to_string()
 }
@@ -63,11 +63,11 @@ fn bootstrap(home: &Path, tls: &Path, port: u16) -> Value {
     let write = |name: &str, text: String| std::fs::write(home.join(name), text).unwrap();
     write(
         "certificate.json",
-        secret("certificate", "tls_certificate", certificate),
+        secret("certificate", "tls_certificate", &certificate),
     );
     write(
         "validation.json",
-        secret("validation", "validation_context", validation),
+        secret("validation", "validation_context", &validation),
     );
     let sds = |name: &str| {
         let path = home.join(format!("{name}.json"));

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::*;
@@ -8,14 +9,11 @@ use crate::keys::testing::{START, TestClock, handshake_with, of, short, subject}
 type Memory = Keeper<MemoryStore, TestClock>;
 
 /// A keeper, and what tells it whether it leads.
-fn keeper<S: Store>(
+fn keeper<S: Store + Clone>(
     store: &S,
     clock: &TestClock,
     leads: bool,
-) -> (Keeper<S, TestClock>, watch::Sender<bool>)
-where
-    S: Clone,
-{
+) -> (Keeper<S, TestClock>, watch::Sender<bool>) {
     let (_, subject) = watch::channel(Arc::new(subject()));
     let (leader, receiver) = watch::channel(leads);
     let keeper = Keeper::new(store.clone(), clock.clone(), short(), subject, receiver);
@@ -262,8 +260,8 @@ async fn one_secret_that_cannot_be_written_keeps_no_other() {
         .inner
         .put(Part::Envoy("default".into()), Contents::default());
     let (mut leader, _leads) = keeper(&store, &clock, true);
-    let mut authorities = std::collections::BTreeSet::new();
-    let mut made = std::collections::BTreeSet::new();
+    let mut authorities = BTreeSet::new();
+    let mut made = BTreeSet::new();
     for t in 0..1500 {
         clock.set(START + t);
         if t % 10 == 0 {
@@ -283,6 +281,28 @@ async fn one_secret_that_cannot_be_written_keeps_no_other() {
         "{troubles}"
     );
     assert!(troubles.contains("cannot write the certificate of shard default: web-envoy"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_replaced_is_not_made_at_each_look() {
+    let clock = TestClock::new();
+    let store = Hooked::new(|inner: &MemoryStore, part: &Part| {
+        match *part == Part::Server && inner.all().contains_key(part) {
+            true => Err(StoreError::Failed("web-xds-server: 422 immutable".into())),
+            false => Ok(()),
+        }
+    });
+    let (mut leader, _leads) = keeper(&store, &clock, true);
+    let mut made = BTreeSet::new();
+    for t in (0..600).step_by(10) {
+        clock.set(START + t);
+        leader.step().await;
+        let error = talk(&leader, &envoy(&store.inner)).await.err();
+        assert_eq!(error, None, "{t}");
+        let server = leader.known.server.as_ref().unwrap();
+        made.insert(server.certificate.clone());
+    }
+    assert!((7..=9).contains(&made.len()), "{}", made.len());
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use rustls::pki_types::UnixTime;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::fake::FakeApi;
 use super::*;
 use crate::keys::authority::Bundle;
 use crate::keys::store::{decode, encode};
-use crate::keys::testing::{START, settle, short, subject};
+use crate::keys::testing::{START, handshake_with, settle, short, subject};
+use crate::keys::{Keeper, Lifetimes, SystemClock};
 
 pub fn names() -> Names {
     Names {
@@ -90,6 +93,46 @@ async fn objects_are_made_by_apply_and_then_only_replaced() {
     let map = api.object("configmaps/web-trust");
     assert_eq!(map["data"].as_object().unwrap().len(), 1);
     assert!(!map.to_string().contains("PRIVATE"));
+}
+
+/// Two replicas that both believe to lead start at once. They end with the same keys.
+async fn race(client: kube::Client) {
+    let replica = |pod: &'static str| {
+        let (_, subject) = watch::channel(Arc::new(subject()));
+        let (leads, leader) = watch::channel(true);
+        let store = store(client.clone(), pod);
+        let keeper = Keeper::new(store, SystemClock, Lifetimes::default(), subject, leader);
+        (keeper, leads)
+    };
+    let ((mut one, _one), (mut two, _two)) = (replica("pod-1"), replica("pod-2"));
+    let (first, second) = tokio::join!(one.ready(), two.ready());
+    let tasks = [tokio::spawn(one.run()), tokio::spawn(two.run())];
+    let store = store(client, "pod-3");
+    let settled = async {
+        loop {
+            let (read, warnings) = decode(&load(&store).await, &subject());
+            let whole = read.envoys.len() == 2 && read.server.is_some();
+            if whole && read.authorities[0].published.is_some() {
+                return (read, warnings);
+            }
+        }
+    };
+    let limit = std::time::Duration::from_secs(30);
+    let (read, warnings) = tokio::time::timeout(limit, settled).await.unwrap();
+    assert_eq!((read.authorities.len(), warnings), (1, vec![]));
+    let now = UnixTime::now().as_secs();
+    for tls in [first, second] {
+        let config = tls.borrow().clone();
+        handshake_with(&config, &read.envoys["fast"], &subject(), "fast", now).unwrap();
+    }
+    for task in tasks {
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn two_that_start_at_once_end_with_the_same_keys() {
+    race(FakeApi::default().client()).await;
 }
 
 #[tokio::test]
@@ -261,6 +304,8 @@ async fn a_real_api_server_does_the_same() {
             .is_err()
     );
     whole_life(limited.clone()).await;
+    clear().await;
+    race(limited.clone()).await;
     clear().await;
     let client = limited;
 
