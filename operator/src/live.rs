@@ -1,0 +1,461 @@
+//! What is in the cluster of what was stamped.
+//!
+//! Watches bring it; only a digest of each object is kept, and the few facts that others need. A
+//! run asks the API server for an object only if its digest is not the one that was last found
+//! right ([`Live::is_verified`]), so that a system at rest reads and writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube::api::DynamicObject;
+use postern_api::Entitlement;
+use serde_json::Value;
+
+use crate::compare;
+use crate::kinds::Stamped;
+
+/// What a stamped object is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its kind.
+    pub kind: Stamped,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind.kind(), self.namespace, self.name)
+    }
+}
+
+/// A GatewayInstance that an object names as its owner.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// Its name, in the object's namespace.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// What is known about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its UID.
+    pub uid: String,
+    /// The GatewayInstances that it names as owners.
+    pub owners: Vec<Owner>,
+    /// A digest of its metadata and content, without its status.
+    pub digest: u64,
+    /// What others need of it.
+    pub facts: Facts,
+}
+
+/// What others need of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// Nothing.
+    None,
+    /// Of a Service.
+    Service {
+        /// Its addresses.
+        cluster_ips: Vec<IpAddr>,
+        /// The node port of each port.
+        node_ports: BTreeMap<u16, u16>,
+    },
+    /// Of a Deployment.
+    Deployment {
+        /// How many pods it shall have.
+        wanted: i64,
+        /// How many are available.
+        available: i64,
+        /// Why pods cannot be made, if so.
+        trouble: Option<String>,
+    },
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+pub struct Live {
+    hasher: RandomState,
+    objects: BTreeMap<Id, Seen>,
+    entitlements: BTreeMap<(String, String), Arc<Entitlement>>,
+    verified: BTreeMap<Id, (u64, u64)>,
+    // Objects of a kind that the list which is under way has not named yet.
+    unlisted: BTreeMap<Stamped, BTreeSet<Id>>,
+}
+
+impl Live {
+    /// An object as it is now. Returns whether that is news.
+    pub fn apply(&mut self, kind: Stamped, object: &DynamicObject) -> bool {
+        let id = id(kind, object);
+        if let Some(unlisted) = self.unlisted.get_mut(&kind) {
+            unlisted.remove(&id);
+        }
+        let seen = self.look(kind, object);
+        if self.objects.get(&id) == Some(&seen) {
+            return false;
+        }
+        self.objects.insert(id, seen);
+        true
+    }
+
+    /// An object that is gone, or that no longer carries our label.
+    pub fn delete(&mut self, kind: Stamped, object: &DynamicObject) {
+        self.forget(&id(kind, object));
+    }
+
+    /// Forgets an object.
+    pub fn forget(&mut self, id: &Id) {
+        self.objects.remove(id);
+        self.verified.remove(id);
+    }
+
+    /// A list of all objects of a kind begins.
+    pub fn list_begins(&mut self, kind: Stamped) {
+        let known = self
+            .objects
+            .keys()
+            .filter(|id| id.kind == kind)
+            .cloned()
+            .collect();
+        self.unlisted.insert(kind, known);
+    }
+
+    /// It ends: what it did not name is gone. Returns the namespaces of those.
+    pub fn list_ends(&mut self, kind: Stamped) -> BTreeSet<String> {
+        let gone = self.unlisted.remove(&kind).unwrap_or_default();
+        for id in &gone {
+            self.forget(id);
+        }
+        gone.into_iter().map(|id| id.namespace).collect()
+    }
+
+    /// What is known about an object.
+    #[must_use]
+    pub fn get(&self, id: &Id) -> Option<&Seen> {
+        self.objects.get(id)
+    }
+
+    /// The objects of a namespace.
+    pub fn in_namespace<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Id, &'a Seen)> {
+        let first = Id {
+            namespace: namespace.to_owned(),
+            kind: Stamped::ALL[0],
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(id, _)| id.namespace == namespace)
+    }
+
+    /// All objects.
+    pub fn all(&self) -> impl Iterator<Item = (&Id, &Seen)> {
+        self.objects.iter()
+    }
+
+    /// Whether this object, as it is now, was found to be what `desired` (a digest) asks for.
+    #[must_use]
+    pub fn is_verified(&self, id: &Id, desired: u64) -> bool {
+        let seen = self.objects.get(id).map(|seen| (seen.digest, desired));
+        seen.is_some() && self.verified.get(id).copied() == seen
+    }
+
+    /// The object was read or written just now and is what `desired` asks for.
+    pub fn verified(&mut self, kind: Stamped, object: &DynamicObject, desired: u64) {
+        let id = id(kind, object);
+        let seen = self.look(kind, object);
+        self.verified.insert(id.clone(), (seen.digest, desired));
+        self.objects.insert(id, seen);
+    }
+
+    /// A digest of a value, good within this process.
+    #[must_use]
+    pub fn digest(&self, value: &impl Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
+    fn look(&self, kind: Stamped, object: &DynamicObject) -> Seen {
+        let meta = &object.metadata;
+        let mut hasher = self.hasher.build_hasher();
+        meta.uid.hash(&mut hasher);
+        meta.labels.hash(&mut hasher);
+        meta.annotations.hash(&mut hasher);
+        meta.finalizers.hash(&mut hasher);
+        meta.deletion_timestamp.is_some().hash(&mut hasher);
+        for owner in meta.owner_references.iter().flatten() {
+            (&owner.uid, &owner.kind, &owner.name, &owner.api_version).hash(&mut hasher);
+            (owner.controller, owner.block_owner_deletion).hash(&mut hasher);
+        }
+        if let Value::Object(fields) = &object.data {
+            for (key, value) in fields {
+                if compare::is_content(kind.kind(), key) {
+                    (key, value.to_string()).hash(&mut hasher);
+                }
+            }
+        }
+        Seen {
+            uid: meta.uid.clone().unwrap_or_default(),
+            owners: owners(object),
+            digest: hasher.finish(),
+            facts: facts(kind, &object.data),
+        }
+    }
+
+    /// An Entitlement as it is now. Returns whether that is news.
+    pub fn apply_entitlement(&mut self, object: Entitlement) -> bool {
+        let key = entitlement_key(&object);
+        if self
+            .entitlements
+            .get(&key)
+            .is_some_and(|before| **before == object)
+        {
+            return false;
+        }
+        self.entitlements.insert(key, Arc::new(object));
+        true
+    }
+
+    /// An Entitlement that is gone.
+    pub fn delete_entitlement(&mut self, object: &Entitlement) {
+        self.entitlements.remove(&entitlement_key(object));
+    }
+
+    /// Only these Entitlements are there.
+    pub fn retain_entitlements(&mut self, listed: &BTreeSet<(String, String)>) -> BTreeSet<String> {
+        let gone = self
+            .entitlements
+            .keys()
+            .filter(|key| !listed.contains(*key));
+        let gone: Vec<_> = gone.cloned().collect();
+        for key in &gone {
+            self.entitlements.remove(key);
+        }
+        gone.into_iter().map(|(namespace, _)| namespace).collect()
+    }
+
+    /// An Entitlement by namespace and name.
+    #[must_use]
+    pub fn entitlement(&self, namespace: &str, name: &str) -> Option<Arc<Entitlement>> {
+        self.entitlements
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
+    }
+
+    /// The Entitlements of a namespace.
+    #[must_use]
+    pub fn entitlements_in(&self, namespace: &str) -> Vec<Arc<Entitlement>> {
+        let first = (namespace.to_owned(), String::new());
+        let all = self.entitlements.range(first..);
+        all.take_while(|((own, _), _)| own == namespace)
+            .map(|(_, found)| found.clone())
+            .collect()
+    }
+
+    /// The namespaces that hold anything of ours.
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let objects = self.objects.keys().map(|id| id.namespace.clone());
+        objects
+            .chain(
+                self.entitlements
+                    .keys()
+                    .map(|(namespace, _)| namespace.clone()),
+            )
+            .collect()
+    }
+}
+
+/// The key of an Entitlement: namespace and name.
+#[must_use]
+pub fn entitlement_key(object: &Entitlement) -> (String, String) {
+    let meta = &object.metadata;
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+fn id(kind: Stamped, object: &DynamicObject) -> Id {
+    Id {
+        namespace: object.metadata.namespace.clone().unwrap_or_default(),
+        kind,
+        name: object.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+/// The GatewayInstances that an object names as its owners.
+#[must_use]
+pub fn owners(object: &DynamicObject) -> Vec<Owner> {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let ours = owners.filter(|owner| {
+        owner.kind == "GatewayInstance"
+            && owner.api_version.split('/').next() == Some(postern_api::GROUP)
+    });
+    ours.map(|owner| Owner {
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    })
+    .collect()
+}
+
+fn facts(kind: Stamped, data: &Value) -> Facts {
+    match kind {
+        Stamped::Service => {
+            let items = |path: &str| data.pointer(path).and_then(Value::as_array);
+            let port = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
+            let cluster_ips = items("/spec/clusterIPs").into_iter().flatten();
+            let ports = items("/spec/ports").into_iter().flatten();
+            Facts::Service {
+                cluster_ips: cluster_ips
+                    .filter_map(|address| address.as_str()?.parse().ok())
+                    .collect(),
+                node_ports: ports
+                    .filter_map(|item| Some((port(&item["port"])?, port(&item["nodePort"])?)))
+                    .collect(),
+            }
+        }
+        Stamped::Deployment => {
+            let number = |path: &str| data.pointer(path).and_then(Value::as_i64);
+            let conditions = data.pointer("/status/conditions").and_then(Value::as_array);
+            let trouble = conditions.into_iter().flatten().find(|condition| {
+                condition["type"] == "ReplicaFailure" && condition["status"] == "True"
+            });
+            Facts::Deployment {
+                wanted: number("/spec/replicas").unwrap_or(1),
+                available: number("/status/availableReplicas").unwrap_or(0),
+                trouble: trouble
+                    .and_then(|condition| condition["message"].as_str())
+                    .map(|text| crate::problem::shorten(text)),
+            }
+        }
+        Stamped::NetworkPolicy
+        | Stamped::ServiceAccount
+        | Stamped::Role
+        | Stamped::RoleBinding
+        | Stamped::PodDisruptionBudget
+        | Stamped::Gateway => Facts::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    fn service(port: u16) -> DynamicObject {
+        object(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": "s", "namespace": "n", "uid": "u", "resourceVersion": port.to_string(),
+                "ownerReferences": [
+                    {"apiVersion": "postern.dev/v1alpha1", "kind": "GatewayInstance",
+                     "name": "default", "uid": "i"},
+                    {"apiVersion": "other.example/v1", "kind": "GatewayInstance",
+                     "name": "x", "uid": "y"},
+                ],
+            },
+            "spec": {
+                "clusterIPs": ["10.0.0.1"],
+                "ports": [{"port": port, "nodePort": 30080}, {"port": 443}],
+            },
+        }))
+    }
+
+    fn the_id() -> Id {
+        Id {
+            namespace: "n".into(),
+            kind: Stamped::Service,
+            name: "s".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_verified_stays_so_until_either_side_changes() {
+        let mut live = Live::default();
+        live.verified(Stamped::Service, &service(80), 7);
+        assert!(live.is_verified(&the_id(), 7));
+        assert!(!live.is_verified(&the_id(), 8));
+        assert!(!live.apply(Stamped::Service, &service(80)), "no news");
+        // A status is none of our business.
+        let mut reported = service(80);
+        reported.data["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+        reported.metadata.resource_version = Some("99".into());
+        assert!(!live.apply(Stamped::Service, &reported));
+        assert!(live.is_verified(&the_id(), 7));
+        let mut changes: Vec<DynamicObject> = vec![service(81), service(80), service(80)];
+        changes[1].metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        changes[2].metadata.owner_references = None;
+        for changed in changes {
+            assert!(live.apply(Stamped::Service, &changed));
+            assert!(!live.is_verified(&the_id(), 7));
+        }
+        live.apply(Stamped::Service, &service(80));
+        assert!(live.is_verified(&the_id(), 7), "put back by somebody");
+        live.delete(Stamped::Service, &service(80));
+        live.apply(Stamped::Service, &service(80));
+        assert!(!live.is_verified(&the_id(), 7));
+    }
+
+    #[test]
+    fn facts_and_owners_are_read() {
+        let mut live = Live::default();
+        live.apply(Stamped::Service, &service(80));
+        let seen = live.get(&the_id()).expect("seen");
+        assert_eq!(
+            seen.owners,
+            [Owner {
+                name: "default".into(),
+                uid: "i".into()
+            }]
+        );
+        let expected = Facts::Service {
+            cluster_ips: vec![IpAddr::from([10, 0, 0, 1])],
+            node_ports: [(80, 30080)].into(),
+        };
+        assert_eq!(seen.facts, expected);
+        let deployment = object(json!({
+            "metadata": {"name": "d", "namespace": "n"},
+            "spec": {"replicas": 2},
+            "status": {"availableReplicas": 1, "conditions": [
+                {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]},
+        }));
+        live.apply(Stamped::Deployment, &deployment);
+        let facts: Vec<&Facts> = live
+            .in_namespace("n")
+            .map(|(_, seen)| &seen.facts)
+            .collect();
+        let expected = Facts::Deployment {
+            wanted: 2,
+            available: 1,
+            trouble: Some("exceeded quota".into()),
+        };
+        assert!(facts.contains(&&expected), "{facts:?}");
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_is_gone() {
+        let mut live = Live::default();
+        live.apply(Stamped::Service, &service(80));
+        let mut other = service(80);
+        other.metadata.name = Some("other".into());
+        other.metadata.namespace = Some("m".into());
+        live.apply(Stamped::Service, &other);
+        live.list_begins(Stamped::Service);
+        live.apply(Stamped::Service, &service(80));
+        assert_eq!(live.list_ends(Stamped::Service), ["m".to_owned()].into());
+        assert_eq!(live.all().count(), 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! Watches of what was stamped, so that drift is repaired, and of Entitlements.
+//!
+//! What was stamped is watched by our label; an object that lost it looks deleted, which brings
+//! the run that puts it back. Entitlements are watched all, since tenants may write their labels.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use postern_api::Entitlement;
+use postern_api::entitlement::EntitlementSpec;
+use postern_stamp::labels;
+use tokio::sync::{mpsc, watch};
+
+use crate::kinds::Stamped;
+use crate::live::entitlement_key;
+use crate::shared::Shared;
+
+/// Namespaces in which something changed.
+pub type Touches = mpsc::UnboundedSender<String>;
+
+/// Objects a page of a list: whole objects are held for one page only.
+const PAGE: u32 = 100;
+
+/// Which watches have not brought their first list.
+#[derive(Clone, Debug)]
+pub struct Pending(watch::Sender<BTreeSet<&'static str>>);
+
+impl Pending {
+    fn done(&self, kind: &'static str) {
+        self.0.send_if_modified(|pending| pending.remove(kind));
+    }
+
+    /// Waits until all of them have.
+    pub async fn all_listed(&self) {
+        let mut pending = self.0.subscribe();
+        // The sender is ours: it cannot be gone.
+        let _ = pending.wait_for(BTreeSet::is_empty).await;
+    }
+
+    /// Those that have not.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&'static str> {
+        self.0.borrow().clone()
+    }
+}
+
+/// Starts all watches on tasks of their own, which end when `touches` is closed.
+#[must_use]
+pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> Pending {
+    let kinds = Stamped::ALL.iter().map(|kind| kind.kind());
+    let pending = Pending(watch::Sender::new(kinds.chain(["Entitlement"]).collect()));
+    let page = watcher::Config::default().page_size(PAGE);
+    for kind in Stamped::ALL {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+        let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+        let events = watcher(api, page.clone().labels(&ours)).default_backoff();
+        let (shared, touches, pending) = (shared.clone(), touches.clone(), pending.clone());
+        tokio::spawn(async move {
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = next(&mut events, &touches).await {
+                match event {
+                    Ok(event) => stamped(&shared, kind, event, &touches, &pending),
+                    Err(error) => failed(kind.kind(), &error, &pending),
+                }
+            }
+        });
+    }
+    let resource = ApiResource::erase::<Entitlement>(&());
+    let events = watcher(
+        Api::<DynamicObject>::all_with(client.clone(), &resource),
+        page,
+    );
+    let events = events.default_backoff();
+    let (shared, touches, pending_too) = (shared.clone(), touches.clone(), pending.clone());
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(events);
+        let mut listed = BTreeSet::new();
+        while let Some(event) = next(&mut events, &touches).await {
+            match event {
+                Ok(event) => {
+                    entitlement(&shared, event, &mut listed, &touches, &pending_too);
+                }
+                Err(error) => failed("Entitlement", &error, &pending_too),
+            }
+        }
+    });
+    pending
+}
+
+/// The next event; `None` once nobody listens any more.
+async fn next<S: Stream + Unpin>(events: &mut S, touches: &Touches) -> Option<S::Item> {
+    tokio::select! {
+        () = touches.closed() => None,
+        event = events.next() => event,
+    }
+}
+
+fn failed(kind: &'static str, error: &watcher::Error, pending: &Pending) {
+    // A kind that is not served has no objects: only the Gateway API's may be absent.
+    let absent = matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found()
+    );
+    if absent && kind == Stamped::Gateway.kind() {
+        pending.done(kind);
+        tracing::debug!(kind, "is not served");
+    } else {
+        tracing::warn!(kind, error = %crate::problem::chain(error), "cannot be watched");
+    }
+}
+
+fn stamped(
+    shared: &Shared,
+    kind: Stamped,
+    event: Event<DynamicObject>,
+    touches: &Touches,
+    pending: &Pending,
+) {
+    let touch = |object: &DynamicObject| {
+        // Whoever listened is gone: so are we, soon.
+        let _ = touches.send(object.metadata.namespace.clone().unwrap_or_default());
+    };
+    match event {
+        Event::Init => shared.live().list_begins(kind),
+        Event::InitApply(object) | Event::Apply(object) => {
+            if shared.live().apply(kind, &object) {
+                touch(&object);
+            }
+        }
+        Event::Delete(object) => {
+            shared.live().delete(kind, &object);
+            touch(&object);
+        }
+        Event::InitDone => {
+            let gone = shared.live().list_ends(kind);
+            for namespace in gone {
+                let _ = touches.send(namespace);
+            }
+            pending.done(kind.kind());
+        }
+    }
+}
+
+fn entitlement(
+    shared: &Shared,
+    event: Event<DynamicObject>,
+    listed: &mut BTreeSet<(String, String)>,
+    touches: &Touches,
+    pending: &Pending,
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(object) => {
+            let object = lower(object);
+            let key = entitlement_key(&object);
+            if shared.live().apply_entitlement(object) {
+                let _ = touches.send(key.0.clone());
+            }
+            listed.insert(key);
+        }
+        Event::Apply(object) => {
+            let object = lower(object);
+            let (namespace, _) = entitlement_key(&object);
+            if shared.live().apply_entitlement(object) {
+                let _ = touches.send(namespace);
+            }
+        }
+        Event::Delete(object) => {
+            let object = lower(object);
+            let (namespace, _) = entitlement_key(&object);
+            shared.live().delete_entitlement(&object);
+            let _ = touches.send(namespace);
+        }
+        Event::InitDone => {
+            let gone = shared.live().retain_entitlements(listed);
+            listed.clear();
+            for namespace in gone {
+                let _ = touches.send(namespace);
+            }
+            pending.done("Entitlement");
+        }
+    }
+}
+
+/// Reads an Entitlement whatever it says: one object that does not decode must not stop the
+/// watch of all. A status that does not is none: no news.
+fn lower(object: DynamicObject) -> Entitlement {
+    let status = object.data.get("status").cloned();
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    Entitlement {
+        metadata,
+        spec: EntitlementSpec::default(),
+        status: status.and_then(|status| serde_json::from_value(status).ok()),
+    }
+}

@@ -1,0 +1,553 @@
+//! The operator on a real API server, under the rights that the bundle asks for.
+//!
+//! The light cluster has no controllers: no pod runs and nothing is garbage-collected, so what
+//! goes here is taken away by the operator itself.
+
+mod harness;
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use harness::{World, condition, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_keeps_what_it_stamped_and_nothing_else() {
+    let mut world = World::up().await;
+    world.start_operator().await;
+    gateway_class(&world).await;
+    a_grant_makes_a_tenant(&world).await;
+    a_system_at_rest_writes_nothing(&world).await;
+    drift_is_put_back(&world).await;
+    nothing_is_adopted(&world).await;
+    the_entitlement_survives_its_tenant(&mut world).await;
+    what_is_no_longer_asked_for_goes(&world).await;
+    a_grant_that_is_taken_away_takes_all(&world).await;
+    a_deleted_instance_leaves_nothing(&world).await;
+    gateways_without_a_control_plane_say_so(&world).await;
+    the_lease_is_let_go(&mut world).await;
+    a_foreign_class_is_left_alone(&world).await;
+    world.stop_operator().await;
+}
+
+async fn gateway_class(world: &World) {
+    let api = world.cluster_api("GatewayClass");
+    let class = eventually("GatewayClass postern is accepted", || async {
+        let found = api.get_opt("postern").await.expect("an answer")?;
+        let accepted = condition(&found, "Accepted").is_some_and(|c| c["status"] == "True");
+        accepted.then_some(found)
+    })
+    .await;
+    assert_eq!(
+        class.data["spec"]["controllerName"],
+        "postern.dev/gateway-controller"
+    );
+    let version = condition(&class, "SupportedVersion").expect("a version");
+    assert_eq!(
+        (&version["status"], &version["observedGeneration"]),
+        (&json!("True"), &json!(1))
+    );
+}
+
+const INSTANCE: &str = "
+apiVersion: postern.dev/v1alpha1
+kind: GatewayInstance
+metadata: {name: default, namespace: team-a}
+spec:
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, hostname: '*.team-a.example'}
+  - name: https
+    port: 443
+    protocol: HTTPS
+    tls: {certificateRefs: [{name: cert}]}
+  proxy: {replicas: 2}
+";
+
+async fn a_grant_makes_a_tenant(world: &World) {
+    world.namespace("team-a").await;
+    world.apply(INSTANCE);
+    let message = world
+        .reason(("team-a", "default"), "Accepted", "NotGranted")
+        .await;
+    assert!(
+        world.stamped("team-a").await.is_empty(),
+        "nothing without a grant"
+    );
+    let (_, yaml) = message
+        .split_once(":\n")
+        .expect("YAML after the first line");
+    world.apply(yaml);
+    world
+        .reason(("team-a", "default"), "Accepted", "Accepted")
+        .await;
+
+    let entitlement = ("team-a", "Entitlement", "postern-default-entitlement");
+    let contract = world
+        .becomes(
+            entitlement,
+            "the contract has the Gateway's address",
+            |found| {
+                !found.data["status"]["gateways"][0]["addresses"]
+                    .as_array()
+                    .is_none_or(Vec::is_empty)
+            },
+        )
+        .await;
+    let gateway = &contract.data["status"]["gateways"][0];
+    assert_eq!(gateway["name"], "default", "the Gateway of spec.listeners");
+    assert_eq!(contract.data["status"]["objects"][0]["name"], "cert");
+    let ports: Vec<&Value> = gateway["ports"].as_array().expect("ports").iter().collect();
+    assert_eq!(ports.len(), 2);
+
+    let service = world
+        .there("team-a", "Service", "postern-default-gateway")
+        .await;
+    for (port, allocated) in service.data["spec"]["ports"]
+        .as_array()
+        .expect("ports")
+        .iter()
+        .zip(ports)
+    {
+        assert_eq!(
+            (&port["port"], &port["targetPort"]),
+            (&allocated["port"], &allocated["containerPort"])
+        );
+    }
+    let secrets = world
+        .there("team-a", "Role", "postern-default-secrets")
+        .await;
+    assert_eq!(secrets.data["rules"][0]["resourceNames"], json!(["cert"]));
+    world
+        .there("team-a", "PodDisruptionBudget", "postern-default-envoy")
+        .await;
+    let envoy = world
+        .there("team-a", "Deployment", "postern-default-envoy")
+        .await;
+    assert_eq!(
+        envoy.data["spec"]["template"]["spec"]["automountServiceAccountToken"],
+        false
+    );
+    // No pod runs here: the instance says so, and says where it can be reached.
+    let message = world
+        .reason(("team-a", "default"), "Ready", "Progressing")
+        .await;
+    assert!(message.contains("pods are available"), "{message}");
+    let instance = world.there("team-a", "GatewayInstance", "default").await;
+    let granted = &instance.data["status"]["granted"];
+    assert_eq!(granted["hostnames"], json!(["*.team-a.example"]));
+    let address = &instance.data["status"]["addresses"][0];
+    assert_eq!(address["value"], gateway["addresses"][0]["value"]);
+}
+
+/// Waits until nothing changes any more, then that nothing does for a while.
+async fn a_system_at_rest_writes_nothing(world: &World) {
+    let all = || async {
+        let instance = world.there("team-a", "GatewayInstance", "default").await;
+        let class = world
+            .cluster_api("GatewayClass")
+            .get("postern")
+            .await
+            .expect("a class");
+        let versions = [instance, class].map(|object| object.metadata.resource_version);
+        (world.stamped("team-a").await, versions)
+    };
+    let mut before = all().await;
+    eventually("a second without a write", || {
+        let seen = before.clone();
+        let all = &all;
+        let before = &mut before;
+        let _ = &before;
+        async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = all().await;
+            (now == seen).then_some(())
+        }
+    })
+    .await;
+    before = all().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(all().await, before, "five seconds without a write");
+    assert!(before.0.len() >= 15, "{:?}", before.0);
+}
+
+async fn drift_is_put_back(world: &World) {
+    let deployment = ("team-a", "Deployment", "postern-default-envoy");
+    let right = world
+        .there("team-a", "Deployment", "postern-default-envoy")
+        .await;
+    let pod = "/spec/template/spec";
+    let drifts = [
+        json!({"op": "add", "path": format!("{pod}/containers/-"),
+               "value": {"name": "sidecar", "image": "evil.example/x:1"}}),
+        json!({"op": "add", "path": format!("{pod}/containers/0/args/-"), "value": "--evil"}),
+        json!({"op": "add", "path": format!("{pod}/containers/0/env/-"),
+               "value": {"name": "LD_PRELOAD", "value": "/evil.so"}}),
+        json!({"op": "add", "path": format!("{pod}/hostNetwork"), "value": true}),
+        json!({"op": "add", "path": format!("{pod}/initContainers"),
+               "value": [{"name": "init", "image": "evil.example/x:1"}]}),
+        json!({"op": "replace", "path": "/spec/replicas", "value": 7}),
+    ];
+    for drift in drifts {
+        patch(world, deployment, &json!([drift])).await;
+        world
+            .becomes(deployment, &format!("put back: {drift}"), |found| {
+                found.data["spec"] == right.data["spec"]
+            })
+            .await;
+    }
+    // Metadata, and other kinds.
+    patch(
+        world,
+        deployment,
+        &json!([{"op": "remove", "path": "/metadata/labels"}]),
+    )
+    .await;
+    world
+        .becomes(deployment, "labels are put back", |found| {
+            found.metadata.labels == right.metadata.labels
+        })
+        .await;
+    let policy = ("team-a", "NetworkPolicy", "postern-default-envoy");
+    let right = world.there(policy.0, policy.1, policy.2).await;
+    let open = json!([{"op": "add", "path": "/spec/ingress/-", "value": {}}]);
+    patch(world, policy, &open).await;
+    world
+        .becomes(policy, "an open policy is closed", |found| {
+            found.data["spec"] == right.data["spec"]
+        })
+        .await;
+    let role = ("team-a", "Role", "postern-default-secrets");
+    let more = json!([{"op": "replace", "path": "/rules/0/resourceNames", "value": ["cert", "x"]}]);
+    patch(world, role, &more).await;
+    world
+        .becomes(role, "a Role says no more than before", |found| {
+            found.data["rules"][0]["resourceNames"] == json!(["cert"])
+        })
+        .await;
+    let api = world.api("team-a", "RoleBinding");
+    api.delete("postern-default-reader", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world
+        .there("team-a", "RoleBinding", "postern-default-reader")
+        .await;
+}
+
+async fn patch(world: &World, (namespace, kind, name): (&str, &str, &str), patch: &Value) {
+    let patch = serde_json::from_value(patch.clone()).expect("a patch");
+    let patch: Patch<()> = Patch::Json(patch);
+    let api = world.api(namespace, kind);
+    api.patch(name, &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+}
+
+async fn nothing_is_adopted(world: &World) {
+    let api = world.api("team-a", "Service");
+    let foreign: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "postern-second-controlplane",
+            // Whatever it claims to be.
+            "labels": {"app.kubernetes.io/managed-by": "postern-operator"},
+        },
+        "spec": {"ports": [{"port": 1}]},
+    }))
+    .expect("a Service");
+    let made = api
+        .create(&PostParams::default(), &foreign)
+        .await
+        .expect("made");
+    world.apply(
+        "{apiVersion: postern.dev/v1alpha1, kind: GatewayInstance, \
+         metadata: {name: second, namespace: team-a}, spec: {}}",
+    );
+    let message = world
+        .reason(("team-a", "second"), "Ready", "NameInUse")
+        .await;
+    assert!(
+        message.contains("Service team-a/postern-second-controlplane"),
+        "{message}"
+    );
+    let after = api.get("postern-second-controlplane").await.expect("there");
+    assert_eq!(after, made, "it was left alone");
+    // Its neighbours are not kept from working by it.
+    world
+        .there("team-a", "ServiceAccount", "postern-second-controlplane")
+        .await;
+    api.delete("postern-second-controlplane", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world
+        .reason(("team-a", "second"), "Ready", "Progressing")
+        .await;
+}
+
+async fn the_entitlement_survives_its_tenant(world: &mut World) {
+    let name = "postern-default-entitlement";
+    let key = ("team-a", "Entitlement", name);
+    let before = world.there(key.0, key.1, key.2).await;
+    let whole = |found: &DynamicObject| {
+        found.metadata.owner_references == before.metadata.owner_references
+            && found.metadata.labels == before.metadata.labels
+            && found.metadata.annotations == before.metadata.annotations
+            && found.metadata.finalizers.is_none()
+            && found.data["status"] == before.data["status"]
+    };
+    let strip = json!([
+        {"op": "remove", "path": "/metadata/ownerReferences"},
+        {"op": "remove", "path": "/metadata/labels"},
+        {"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}},
+    ]);
+    patch(world, key, &strip).await;
+    world.becomes(key, "put back whole", whole).await;
+
+    let api = world.api("team-a", "Entitlement");
+    api.delete(name, &DeleteParams::default())
+        .await
+        .expect("deleted");
+    let fresh = world.becomes(key, "made again", whole).await;
+    assert_ne!(fresh.metadata.uid, before.metadata.uid);
+
+    let hold = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["x.example/hold"]}]);
+    world.kill_operator().await;
+    patch(world, key, &hold).await;
+    api.delete(name, &DeleteParams::default())
+        .await
+        .expect("deleted, but held");
+    world.start_operator().await;
+    let again = world
+        .becomes(key, "freed and made again", |found| {
+            whole(found) && found.metadata.deletion_timestamp.is_none()
+        })
+        .await;
+    assert_ne!(again.metadata.uid, fresh.metadata.uid);
+
+    // Deleted while nobody looks.
+    world.kill_operator().await;
+    api.delete(name, &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world.gone(key.0, key.1, key.2).await;
+    world.start_operator().await;
+    world
+        .becomes(key, "made again with the same ports", whole)
+        .await;
+}
+
+async fn what_is_no_longer_asked_for_goes(world: &World) {
+    world.apply(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, \
+         metadata: {name: own, namespace: team-a}, \
+         spec: {gatewayClassName: postern, listeners: [{name: http, port: 80, protocol: HTTP}]}}",
+    );
+    world
+        .there("team-a", "Service", "postern-own-gateway")
+        .await;
+    let before = world
+        .there("team-a", "Service", "postern-default-gateway")
+        .await;
+    let api = world.api("team-a", "Gateway");
+    api.delete("own", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world.gone("team-a", "Service", "postern-own-gateway").await;
+    let after = world
+        .there("team-a", "Service", "postern-default-gateway")
+        .await;
+    assert_eq!(before, after, "the other Gateway's Service is as it was");
+    // Exposure that is not granted is refused by field; with a grant the node port is told.
+    let exposure = json!([{"op": "add", "path": "/spec/exposure", "value": {"type": "NodePort"}}]);
+    let instance = ("team-a", "GatewayInstance", "default");
+    let api = world.api("team-a", "GatewayInstance");
+    let patch_exposure = |kind: &str| {
+        let patch = json!({"spec": {"exposure": {"type": kind}}});
+        let api = api.clone();
+        async move {
+            let merge = Patch::Merge(&patch);
+            api.patch("default", &PatchParams::default(), &merge)
+                .await
+                .expect("patched");
+        }
+    };
+    drop(exposure);
+    world.apply(
+        "{apiVersion: postern.dev/v1alpha1, kind: TenantGrant, metadata: {name: more}, \
+         spec: {namespaces: {names: [team-a]}, hostnames: [], exposures: [NodePort, Route]}}",
+    );
+    patch_exposure("NodePort").await;
+    let found = world
+        .becomes(instance, "node ports are told", |found| {
+            found.data["status"]["addresses"][0]["value"] == "192.0.2.1"
+        })
+        .await;
+    let service = world
+        .there("team-a", "Service", "postern-default-gateway")
+        .await;
+    assert_eq!(
+        found.data["status"]["addresses"][0]["port"],
+        service.data["spec"]["ports"][0]["nodePort"]
+    );
+    patch_exposure("Route").await;
+    let message = world
+        .reason(("team-a", "default"), "Accepted", "UnsupportedValue")
+        .await;
+    assert!(message.starts_with("spec.exposure.type: "), "{message}");
+    // A mistake takes nothing away.
+    let after = world
+        .there("team-a", "Service", "postern-default-gateway")
+        .await;
+    assert_eq!(after.data["spec"], service.data["spec"]);
+    patch_exposure("ClusterIP").await;
+    world
+        .reason(("team-a", "default"), "Accepted", "Accepted")
+        .await;
+    world
+        .becomes(
+            ("team-a", "Service", "postern-default-gateway"),
+            "no node port",
+            |found| found.data["spec"]["type"] == "ClusterIP",
+        )
+        .await;
+}
+
+async fn a_grant_that_is_taken_away_takes_all(world: &World) {
+    let grants = world.cluster_api("TenantGrant");
+    for grant in ["team-a", "more"] {
+        grants
+            .delete(grant, &DeleteParams::default())
+            .await
+            .expect("deleted");
+    }
+    world
+        .reason(("team-a", "default"), "Accepted", "NotGranted")
+        .await;
+    eventually("all that was stamped is gone", || async {
+        world.stamped("team-a").await.is_empty().then_some(())
+    })
+    .await;
+}
+
+async fn a_deleted_instance_leaves_nothing(world: &World) {
+    world.apply(
+        "{apiVersion: postern.dev/v1alpha1, kind: TenantGrant, metadata: {name: both}, \
+         spec: {namespaces: {names: [team-a]}, hostnames: ['*'], exposures: [ClusterIP]}}",
+    );
+    for name in ["default", "second"] {
+        world.reason(("team-a", name), "Accepted", "Accepted").await;
+        world
+            .there(
+                "team-a",
+                "Deployment",
+                &format!("postern-{name}-controlplane"),
+            )
+            .await;
+    }
+    let instances = world.api("team-a", "GatewayInstance");
+    instances
+        .delete("default", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    eventually("nothing of it is left", || async {
+        let left = world.stamped("team-a").await;
+        let others = left
+            .iter()
+            .any(|(name, _)| name.contains("postern-second-"));
+        let own = left.iter().any(|(name, _)| name.contains("default"));
+        assert!(others, "its neighbour's stays: {left:?}");
+        (!own).then_some(())
+    })
+    .await;
+}
+
+async fn gateways_without_a_control_plane_say_so(world: &World) {
+    world.apply(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: lost, namespace: team-a}
+spec: {gatewayClassName: postern, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: served, namespace: team-a}
+spec: {parentRefs: [{name: lost}]}
+",
+    );
+    let entry = json!({"status": {"parents": [{
+        "controllerName": "postern.dev/gateway-controller",
+        "parentRef": {"name": "lost"},
+        "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    }]}});
+    let routes = world.api("team-a", "HTTPRoute");
+    let merge = Patch::Merge(&entry);
+    routes.patch_status("served", &PatchParams::default(), &merge).await.expect("patched");
+    let lost = world
+        .becomes(("team-a", "Gateway", "lost"), "it says that its instance is missing", |found| {
+            condition(found, "Accepted").is_some_and(|c| c["reason"] == "InvalidParameters")
+        })
+        .await;
+    let message = condition(&lost, "Accepted").expect("seen")["message"].to_string();
+    assert!(message.contains("no GatewayInstance default"), "{message}");
+    // Routes are their control plane's: the operator, which sees them, takes no entry away.
+    let route = routes.get("served").await.expect("a route");
+    assert_eq!(route.data["status"]["parents"][0]["parentRef"]["name"], "lost");
+    // As soon as there is a control plane, the status is its own.
+    world.apply(INSTANCE);
+    world.there("team-a", "Service", "postern-lost-gateway").await;
+    let programmed = json!({"status": {"conditions": [{
+        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "by another",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}});
+    let gateways = world.api("team-a", "Gateway");
+    let merge = Patch::Merge(&programmed);
+    gateways.patch_status("lost", &PatchParams::default(), &merge).await.expect("patched");
+    // Whatever the operator does next, it is done before this.
+    let lost_too = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, \
+         metadata: {name: lost-too, namespace: default}, \
+         spec: {gatewayClassName: postern, listeners: [{name: http, port: 80, protocol: HTTP}]}}";
+    world.apply(lost_too);
+    world
+        .becomes(("default", "Gateway", "lost-too"), "another one says so", |found| {
+            condition(found, "Accepted").is_some_and(|c| c["reason"] == "InvalidParameters")
+        })
+        .await;
+    let lost = gateways.get("lost").await.expect("a Gateway");
+    assert_eq!(condition(&lost, "Accepted").expect("there")["message"], "by another");
+}
+
+/// One that stops in order lets the next begin at once, under another name.
+async fn the_lease_is_let_go(world: &mut World) {
+    world.stop_operator().await;
+    let deployments = world.api("team-a", "Deployment");
+    let name = "postern-default-envoy";
+    deployments.delete(name, &DeleteParams::default()).await.expect("deleted");
+    world.start_operator_named("postern-operator-1").await;
+    world.there("team-a", "Deployment", name).await;
+}
+
+async fn a_foreign_class_is_left_alone(world: &World) {
+    let classes = world.cluster_api("GatewayClass");
+    let foreign: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "postern"}, "spec": {"controllerName": "other.example/controller"},
+    }))
+    .expect("a class");
+    // The operator makes its own again as soon as it is gone: the other one must be faster.
+    let made = eventually("the foreign one was faster", || async {
+        let _ = classes.delete("postern", &DeleteParams::default()).await;
+        classes.create(&PostParams::default(), &foreign).await.ok()
+    })
+    .await;
+    let message = world.reason(("team-a", "default"), "Ready", "NameInUse").await;
+    assert!(message.contains("postern"), "{message}");
+    let after = classes.get("postern").await.expect("a class");
+    assert_eq!(after.metadata.uid, made.metadata.uid);
+    assert_eq!(after.metadata.resource_version, made.metadata.resource_version);
+    classes.delete("postern", &DeleteParams::default()).await.expect("deleted");
+    world.reason(("team-a", "default"), "Ready", "Progressing").await;
+}
