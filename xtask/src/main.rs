@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod demo;
 mod generate;
 mod images;
 mod local;
@@ -29,6 +30,10 @@ enum Task {
     Gen(generate::GenArgs),
     /// Our container images, as OCI archives.
     Images(images::ImagesArgs),
+    /// Two teams on a real cluster on this machine (root).
+    Run(demo::RunArgs),
+    /// Ends that cluster.
+    Stop,
     /// Two teams on this machine, without root and without Kubernetes.
     Try(local::TryArgs),
     /// Every test that this machine can run, and what it could not and why.
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
         Task::Cluster(arguments) => cluster::run(&arguments),
         Task::Gen(arguments) => generate::run(&arguments),
         Task::Images(arguments) => images::run(&arguments),
+        Task::Run(arguments) => demo::run(&arguments),
+        Task::Stop => demo::stop(),
         Task::Try(arguments) => local::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -1,11 +1,15 @@
 //! What end-to-end tests, `make try` and `make run` share.
 //!
 //! - [`tools`]: Envoy, and our own programs, built;
+//! - [`demo`]: two teams on a real cluster;
+//! - [`platform`]: what a platform's admins do;
 //! - [`images`]: our container images;
 //! - [`process`]: processes that end with whoever started them;
 //! - [`local`]: two teams without Kubernetes.
 
+pub mod demo;
 pub mod images;
 pub mod local;
+pub mod platform;
 pub mod process;
 pub mod tools;

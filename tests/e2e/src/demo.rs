@@ -1,0 +1,230 @@
+//! Two teams on a real cluster: what `make run` leaves, and what its tests act on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use postern_cluster::{Cluster, Options};
+
+use crate::images;
+use crate::platform::{apply, install, kubectl, value, wait};
+use crate::tools::repository;
+
+/// The teams.
+pub const TEAMS: [&str; 2] = ["team-a", "team-b"];
+/// How long pods may take to start, on a machine that does something else too.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A cluster with two teams' gateways.
+#[derive(Debug)]
+pub struct Demo {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Kubeconfigs of a user of each team: the stock role `edit` in the team's namespace and what
+    /// OLM and OpenShift add to it.
+    pub tenants: [PathBuf; 2],
+    ports: Ports,
+}
+
+/// Ports on 127.0.0.1 that lead to the teams' gateways.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    a: u16,
+    tls: u16,
+    b: u16,
+}
+
+impl Demo {
+    /// Builds what is missing, starts a cluster and leaves two teams served on it. `tell` hears a line
+    /// a stage.
+    ///
+    /// # Errors
+    /// Where a part does not come up. The cluster stays, to be looked at.
+    pub fn up(name: &str, profile: &str, tell: &dyn Fn(&str)) -> Result<Demo> {
+        let images = images::build(&images::default_dir()?, profile, tell)?;
+        tell("images are built");
+        let cluster = Cluster::up(name, &Options::default())?;
+        for archive in images.all() {
+            cluster.load_image(archive)?;
+        }
+        tell("images are loaded");
+        install(&cluster)?;
+        let admin = cluster.kubeconfig();
+        let examples = repository().join("examples");
+        apply(&cluster, &admin, &examples.join("platform"))?;
+        let about = ["-n", "postern-system", "get", "pods,events", "-o", "wide"];
+        wait(&cluster, "the operator is ready", PATIENCE, &about, || {
+            Ok(value(
+                &cluster,
+                "postern-system",
+                "deployment/postern-operator",
+                "{.status.readyReplicas}",
+            )? == "1")
+        })?;
+        tell("the operator runs, under the rights of its bundle");
+        apply(&cluster, &admin, &examples.join("admin"))?;
+        let tenants = [
+            cluster.kubeconfig_for("ann", &["team-a"])?,
+            cluster.kubeconfig_for("ben", &["team-b"])?,
+        ];
+        for (team, tenant) in TEAMS.iter().zip(&tenants) {
+            act_as_tenant(&cluster, team, tenant, &examples)?;
+        }
+        tell("both teams applied their files, each as a user of its own namespace");
+        for team in TEAMS {
+            let about = [
+                "-n",
+                team,
+                "get",
+                "gatewayinstances,gateways,pods,events",
+                "-o",
+                "wide",
+            ];
+            wait(
+                &cluster,
+                &format!("{team}'s Gateway is programmed"),
+                PATIENCE,
+                &about,
+                || {
+                    let path = "{.status.conditions[?(@.type==\"Programmed\")].status}";
+                    Ok(value(&cluster, team, "gateway/default", path)? == "True")
+                },
+            )?;
+            wait(
+                &cluster,
+                &format!("{team}'s backends are ready"),
+                PATIENCE,
+                &about,
+                || {
+                    let ready = value(
+                        &cluster,
+                        team,
+                        "deployments",
+                        "{.items[*].status.readyReplicas}",
+                    )?;
+                    let wanted = value(&cluster, team, "deployments", "{.items[*].spec.replicas}")?;
+                    Ok(!wanted.is_empty() && ready.split(' ').count() == wanted.split(' ').count())
+                },
+            )?;
+        }
+        tell("both gateways are programmed");
+        Demo::open(cluster, tenants)
+    }
+
+    fn open(cluster: Cluster, tenants: [PathBuf; 2]) -> Result<Demo> {
+        let node = cluster.addresses()?.node;
+        let forward = |team: &str, port: u16| -> Result<u16> {
+            let path = format!("{{.spec.ports[?(@.port=={port})].nodePort}}");
+            let service = postern_api::names::gateway_service("default");
+            let number = value(&cluster, team, &format!("service/{service}"), &path)?;
+            cluster
+                .forward(&format!("{node}:{}", number.trim()))
+                .with_context(|| format!("{team}'s port {port}"))
+        };
+        let ports = Ports {
+            a: forward("team-a", 80)?,
+            tls: forward("team-a", 443)?,
+            b: forward("team-b", 80)?,
+        };
+        Ok(Demo {
+            cluster,
+            tenants,
+            ports,
+        })
+    }
+
+    /// The certificate that clients of team-a trust.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        certificate_path(&self.cluster)
+    }
+
+    /// The port on 127.0.0.1 of a team's HTTP listener.
+    #[must_use]
+    pub fn port(&self, team: &str) -> u16 {
+        if team == "team-a" {
+            self.ports.a
+        } else {
+            self.ports.b
+        }
+    }
+
+    /// Lines for a shell that show what the two teams serve, and how to look at it.
+    #[must_use]
+    pub fn lines(&self, kubectl: &str) -> Vec<(&'static str, String)> {
+        let Ports { a, tls, b } = self.ports;
+        let certificate = self.certificate();
+        let certificate = certificate.display();
+        let tenant = self.tenants[0].display();
+        vec![
+            (
+                "team-a: nine of ten go to shop-v1",
+                format!("curl -s -H 'Host: shop.team-a.example' http://127.0.0.1:{a}/"),
+            ),
+            (
+                "team-a: testers get shop-v2",
+                format!(
+                    "curl -s -H 'Host: shop.team-a.example' -H 'x-version: 2' http://127.0.0.1:{a}/"
+                ),
+            ),
+            (
+                "team-a: a redirect",
+                format!(
+                    "curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}\\n' -H 'Host: old.team-a.example' http://127.0.0.1:{a}/sale"
+                ),
+            ),
+            (
+                "team-a: HTTPS",
+                format!(
+                    "curl -s --cacert {certificate} --resolve shop.team-a.example:{tls}:127.0.0.1 https://shop.team-a.example:{tls}/"
+                ),
+            ),
+            (
+                "team-b: reading is open",
+                format!("curl -s -H 'Host: api.team-b.example' http://127.0.0.1:{b}/v1/items"),
+            ),
+            (
+                "team-b: writing needs a header",
+                format!(
+                    "curl -s -X POST -H 'Host: api.team-b.example' -H 'x-team: b' http://127.0.0.1:{b}/v1/items"
+                ),
+            ),
+            (
+                "what team-a sees",
+                format!(
+                    "{kubectl} --kubeconfig {tenant} -n team-a get gatewayinstances,gateways,httproutes"
+                ),
+            ),
+        ]
+    }
+}
+
+fn certificate_path(cluster: &Cluster) -> PathBuf {
+    cluster.state_dir().join("team-a.crt")
+}
+
+/// What a tenant does: a Secret, backends, the GatewayInstance and routes.
+fn act_as_tenant(cluster: &Cluster, team: &str, tenant: &Path, examples: &Path) -> Result<()> {
+    if team == "team-a" {
+        let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example".to_owned()])?;
+        fs::write(certificate_path(cluster), pair.cert.pem())?;
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "team-a-tls", "namespace": team},
+            "stringData": {"tls.crt": pair.cert.pem(), "tls.key": pair.signing_key.serialize_pem()},
+        });
+        kubectl(
+            cluster,
+            tenant,
+            &["apply", "--server-side", "-f", "-"],
+            &secret.to_string(),
+        )?;
+    }
+    apply(
+        cluster,
+        tenant,
+        &examples.join(format!("cluster/{team}.yaml")),
+    )?;
+    apply(cluster, tenant, &examples.join(team))
+}
