@@ -133,9 +133,9 @@ fn is_default(key: &str, value: &Value) -> bool {
         return true;
     }
     let of_key = DEFAULTS.iter().filter(|(name, _)| *name == key);
-    of_key
-        .map(|(_, default)| *default)
-        .any(|default| value.to_string() == default)
+    of_key.map(|(_, default)| *default).any(|default| {
+        serde_json::from_str::<Value>(default).is_ok_and(|default| default == *value)
+    })
 }
 
 /// Whether two objects that an API server completed say the same.

@@ -298,12 +298,24 @@ pub fn owners(object: &DynamicObject) -> Vec<Owner> {
     let ours = owners.filter(|owner| {
         owner.kind == "GatewayInstance"
             && owner.api_version.split('/').next() == Some(postern_api::GROUP)
+            && is_name(&owner.name)
     });
     ours.map(|owner| Owner {
         name: owner.name.clone(),
         uid: owner.uid.clone(),
     })
     .collect()
+}
+
+/// Whether a text can be an object's name. An API server takes any text as an owner's, and it
+/// becomes part of a path that we ask for.
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 253
+        && text.bytes().next().is_some_and(plain)
+        && text
+            .bytes()
+            .all(|byte| plain(byte) || matches!(byte, b'-' | b'.'))
 }
 
 fn facts(kind: Stamped, data: &Value) -> Facts {
@@ -333,7 +345,7 @@ fn facts(kind: Stamped, data: &Value) -> Facts {
                 available: number("/status/availableReplicas").unwrap_or(0),
                 trouble: trouble
                     .and_then(|condition| condition["message"].as_str())
-                    .map(|text| crate::problem::shorten(text)),
+                    .map(crate::problem::shorten),
             }
         }
         Stamped::NetworkPolicy
@@ -443,6 +455,16 @@ mod tests {
             trouble: Some("exceeded quota".into()),
         };
         assert!(facts.contains(&&expected), "{facts:?}");
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_owns_nothing() {
+        for name in ["../../secrets/x", "a/b", "", "..", "a?b", "A", "a%2fb"] {
+            let mut posing = service(80);
+            posing.metadata.owner_references.as_mut().expect("owners")[0].name = name.into();
+            assert_eq!(owners(&posing), [], "{name}");
+        }
+        assert_eq!(owners(&service(80)).len(), 1);
     }
 
     #[test]

@@ -10,7 +10,12 @@ use tracing_subscriber::EnvFilter;
 #[command(version, about = "Gives each granted namespace a gateway of its own")]
 struct Arguments {
     /// How logs are written.
-    #[arg(long, env = "POSTERN_LOG_FORMAT", default_value = "text", global = true)]
+    #[arg(
+        long,
+        env = "POSTERN_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
@@ -35,7 +40,9 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // RUST_LOG narrows or widens it.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -2,12 +2,13 @@
 //!
 //! Each tenant has one place: however much it churns it waits its pause, runs alone, and is run
 //! again once if it changed meanwhile. Failures push back the tenant that failed, nobody else.
-//! Pure: time is a parameter.
+//! A namespace has one run at a time and its turn like any other, however many instances it
+//! holds. Pure: time is a parameter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use postern_refs::Key;
+use postern_refs::{Key, Name};
 
 /// The least time between two runs of one tenant.
 pub const PAUSE: Duration = Duration::from_millis(200);
@@ -33,6 +34,11 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Queue {
     tenants: BTreeMap<Key, Tenant>,
+    // Namespaces with a run under way.
+    busy: BTreeSet<Name>,
+    // When a namespace had its last turn, as a number that grows with each.
+    served: BTreeMap<Name, u64>,
+    turns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,25 +79,32 @@ impl Queue {
         }
     }
 
-    /// The tenant that has waited longest of those that are due. It runs until [`Queue::ended`].
+    /// The next tenant: of those that are due, one of the namespace whose last turn is longest
+    /// ago; of these, the one that has waited longest. It runs until [`Queue::ended`].
     pub fn take(&mut self, now: Instant) -> Option<Key> {
-        let (_, key) = self.waiting().filter(|(due, _)| *due <= now).min()?;
+        let due = self.waiting().filter(|(due, _)| *due <= now);
+        let turn = |key: &Key| self.served.get(&key.namespace).copied();
+        let (_, _, key) = due.map(|(due, key)| (turn(key), due, key)).min()?;
         let key = key.clone();
         let tenant = self.tenants.get_mut(&key)?;
         tenant.due = None;
         tenant.running = true;
         tenant.touched = false;
+        self.turns += 1;
+        self.served.insert(key.namespace.clone(), self.turns);
+        self.busy.insert(key.namespace.clone());
         Some(key)
     }
 
-    /// When the next tenant is due.
+    /// When the next tenant is due that need not wait for a run to end.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.waiting().map(|(due, _)| due).min()
     }
 
     fn waiting(&self) -> impl Iterator<Item = (Instant, &Key)> {
-        let waiting = self.tenants.iter().filter(|(_, tenant)| !tenant.running);
+        let free = |key: &Key| !self.busy.contains(&key.namespace);
+        let waiting = self.tenants.iter().filter(move |(key, _)| free(key));
         waiting.filter_map(|(key, tenant)| Some((tenant.due?, key)))
     }
 
@@ -100,6 +113,7 @@ impl Queue {
         let Some(tenant) = self.tenants.get_mut(key) else {
             return;
         };
+        self.busy.remove(&key.namespace);
         tenant.running = false;
         tenant.ended = Some(now);
         if outcome == Outcome::Failed {
@@ -120,6 +134,13 @@ impl Queue {
             }
             Outcome::Gone if tenant.due.is_none() => {
                 self.tenants.remove(key);
+                if !self
+                    .tenants
+                    .keys()
+                    .any(|other| other.namespace == key.namespace)
+                {
+                    self.served.remove(&key.namespace);
+                }
             }
             Outcome::Gone => {}
         }
@@ -158,6 +179,26 @@ mod tests {
         let noisy = runs[&key("noisy")];
         assert!(noisy <= 10, "{noisy} runs in two seconds");
         assert_eq!(runs[&key("a")], 1);
+    }
+
+    #[test]
+    fn a_flood_of_instances_has_one_turn_among_all() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for number in 0..1_000 {
+            queue.touch(&Key::new("flood", format!("i{number}")), now);
+        }
+        let first = queue.take(now).expect("due");
+        assert_eq!(&*first.namespace, "flood");
+        assert_eq!(queue.take(now), None, "one run at a time");
+        assert_eq!(queue.next_due(), None, "and nothing to wake up for");
+        for name in ["a", "b"] {
+            queue.touch(&key(name), now);
+        }
+        queue.ended(&first, Outcome::Settled, now);
+        let turns: Vec<Key> = std::iter::from_fn(|| queue.take(now)).collect();
+        let namespaces: Vec<&str> = turns.iter().map(|key| &*key.namespace).collect();
+        assert_eq!(namespaces, ["a", "b", "flood"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use postern_api::entitlement::EntitlementStatus;
+use postern_api::instance::ExposureType;
 use postern_api::names::{self, InstanceNames};
 use postern_api::{GatewayInstance, GatewayInstanceSpec};
 use postern_consent::{Consent, ServiceFacts, consent};
@@ -108,7 +109,7 @@ async fn present(
     let found = consent(snapshot, key, previous.as_ref(), &facts);
     if let Some(refusal) = &found.refusal {
         let news = shared.note_refusal(key, Some(refusal.reason));
-        if refusal.revokes() {
+        if refusal.revokes() && !is_still_granted(shared, key, uid, &found) {
             let observed = observed(shared, key, uid);
             let before = Instance::of(object).zip(previous).filter(|_| news);
             let named = before.and_then(|(instance, contract)| {
@@ -119,12 +120,27 @@ async fn present(
         return Some(Wanted::refused(refusal.reason, &refusal.message, &found));
     }
     let instance = Instance::of(object)?;
-    match stamp(
-        &instance,
-        &found.entitlement,
-        &settings,
-        &observed(shared, key, uid),
-    ) {
+    let given = observed(shared, key, uid);
+    let first = stamp(&instance, &found.entitlement, &settings, &given);
+    let objects = match first {
+        // Envoys are told the address of the control plane's Service: with that Service first,
+        // they need not be rolled as soon as they are up.
+        Ok(objects) if given.control_plane.is_none() => {
+            let name = InstanceNames::new(&key.name).control_plane();
+            let mut services = objects.iter();
+            let service = services.find(|object| {
+                object.key.kind == Stamped::Service.kind() && object.key.name == name
+            });
+            if let Some(service) = service {
+                // What goes wrong shows when it is applied with all others.
+                let _ = apply::apply(shared, service, uid).await;
+            }
+            let given = observed(shared, key, uid);
+            stamp(&instance, &found.entitlement, &settings, &given)
+        }
+        first => first,
+    };
+    match objects {
         Ok(objects) => {
             shared.note_refusal(key, None);
             tenant.contract = Some(found.entitlement.clone());
@@ -185,6 +201,26 @@ fn services(
 
 fn owned(seen: &Seen, uid: &str) -> bool {
     seen.owners.iter().any(|owner| owner.uid == uid)
+}
+
+/// Whether what serves now is of an exposure that is granted, and only what is asked for is not:
+/// that is a mistake of the tenant's, which takes nothing away.
+fn is_still_granted(shared: &Shared, key: &Key, uid: &str, found: &Consent) -> bool {
+    let live = shared.live();
+    let exposures = live
+        .in_namespace(&key.namespace)
+        .filter(|(_, seen)| owned(seen, uid))
+        .filter_map(|(_, seen)| match &seen.facts {
+            Facts::Service { node_ports, .. } if node_ports.is_empty() => {
+                Some(ExposureType::ClusterIP)
+            }
+            Facts::Service { .. } => Some(ExposureType::NodePort),
+            _ => None,
+        });
+    let granted = |exposure: ExposureType| found.granted.exposures.contains(&exposure);
+    // The control plane's Service is a ClusterIP whatever is granted.
+    let widest = exposures.max();
+    widest.is_some_and(granted)
 }
 
 /// The address of the control plane's Service, once it is there.

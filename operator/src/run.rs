@@ -169,7 +169,10 @@ async fn greet(config: &kube::Config, clients: &Clients) -> Result<()> {
     let client = clients.general();
     let version = match tokio::time::timeout(FIRST_ANSWER, client.apiserver_version()).await {
         Ok(Ok(version)) => version,
-        Ok(Err(error)) => bail!("the API server at {url} cannot be reached: {}", chain(&error)),
+        Ok(Err(error)) => bail!(
+            "the API server at {url} cannot be reached: {}",
+            chain(&error)
+        ),
         Err(_) => bail!("the API server at {url} does not answer"),
     };
     tracing::info!(%url, version = version.git_version, "connected");
@@ -230,7 +233,10 @@ async fn lead(
         }
     }));
     let gateways = Arc::new(Observed::default());
-    let _mirror = Task(tokio::spawn(mirror_gateways(source.observed(), gateways.clone())));
+    let _mirror = Task(tokio::spawn(mirror_gateways(
+        source.observed(),
+        gateways.clone(),
+    )));
     let writer = StatusWriter::spawn(clients.general(), source.kinds(), gateways, lease.leader());
     let (statuses, mut told) = watch::channel(Arc::<Statuses>::default());
     let _statuses = Task(tokio::spawn(async move {
@@ -251,11 +257,13 @@ async fn lead(
 }
 
 /// The Snapshots from the first whole one on.
-async fn whole_snapshots(
-    source: &KubeSource,
-) -> Result<(watch::Receiver<Arc<Snapshot>>, Task)> {
+async fn whole_snapshots(source: &KubeSource) -> Result<(watch::Receiver<Arc<Snapshot>>, Task)> {
     let mut all = source.snapshots();
-    let first = all.wait_for(Option::is_some).await.context("the source ended")?.clone();
+    let first = all
+        .wait_for(Option::is_some)
+        .await
+        .context("the source ended")?
+        .clone();
     let (sender, receiver) = watch::channel(first.unwrap_or_default());
     let forward = tokio::spawn(async move {
         while all.changed().await.is_ok() {

@@ -121,7 +121,9 @@ impl World {
     pub async fn up() -> World {
         // RUST_LOG=info shows what the operator does.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer();
         logs.init();
         let name = format!("operator-{}", std::process::id());
         let options = Options {
@@ -192,7 +194,10 @@ impl World {
             role_ref: named("ClusterRole"),
             subjects: Some(subjects.clone()),
         };
-        bindings.create(&PostParams::default(), &binding).await.expect("a binding");
+        bindings
+            .create(&PostParams::default(), &binding)
+            .await
+            .expect("a binding");
         self.namespace("postern").await;
         let roles: Api<Role> = Api::namespaced(self.admin.clone(), "postern");
         let bindings: Api<RoleBinding> = Api::namespaced(self.admin.clone(), "postern");
@@ -200,13 +205,19 @@ impl World {
             metadata: meta(USER),
             rules: Some(rights::operator_own_rules()),
         };
-        roles.create(&PostParams::default(), &role).await.expect("a role");
+        roles
+            .create(&PostParams::default(), &role)
+            .await
+            .expect("a role");
         let binding = RoleBinding {
             metadata: meta(USER),
             role_ref: named("Role"),
             subjects: Some(subjects),
         };
-        bindings.create(&PostParams::default(), &binding).await.expect("a binding");
+        bindings
+            .create(&PostParams::default(), &binding)
+            .await
+            .expect("a binding");
     }
 
     /// Starts the operator.
@@ -243,7 +254,10 @@ impl World {
     pub async fn kill_operator(&mut self) {
         let Operator { stop, task } = self.operator.take().expect("an operator");
         task.abort();
-        assert!(task.await.expect_err("aborted").is_cancelled(), "it ended before");
+        assert!(
+            task.await.expect_err("aborted").is_cancelled(),
+            "it ended before"
+        );
         drop(stop);
     }
 
@@ -251,7 +265,9 @@ impl World {
     pub async fn stop_operator(&mut self) {
         let Operator { stop, task } = self.operator.take().expect("an operator");
         stop.send(()).expect("it listens");
-        task.await.expect("it did not break down").expect("it ended well");
+        task.await
+            .expect("it did not break down")
+            .expect("it ended well");
     }
 
     pub fn api(&self, namespace: &str, of: &str) -> Api<DynamicObject> {

@@ -3,11 +3,17 @@
 //! The light cluster has no controllers: no pod runs and nothing is garbage-collected, so what
 //! goes here is taken away by the operator itself.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this program is a test"
+)]
+
+mod drift;
+mod gateways;
 mod harness;
 
-use std::time::Duration;
-
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use harness::{World, condition, eventually};
@@ -18,16 +24,16 @@ async fn the_operator_keeps_what_it_stamped_and_nothing_else() {
     world.start_operator().await;
     gateway_class(&world).await;
     a_grant_makes_a_tenant(&world).await;
-    a_system_at_rest_writes_nothing(&world).await;
-    drift_is_put_back(&world).await;
-    nothing_is_adopted(&world).await;
+    drift::a_system_at_rest_writes_nothing(&world).await;
+    drift::drift_is_put_back(&world).await;
+    drift::nothing_is_adopted(&world).await;
     the_entitlement_survives_its_tenant(&mut world).await;
     what_is_no_longer_asked_for_goes(&world).await;
     a_grant_that_is_taken_away_takes_all(&world).await;
     a_deleted_instance_leaves_nothing(&world).await;
-    gateways_without_a_control_plane_say_so(&world).await;
-    the_lease_is_let_go(&mut world).await;
-    a_foreign_class_is_left_alone(&world).await;
+    gateways::gateways_without_a_control_plane_say_so(&world).await;
+    gateways::the_lease_is_let_go(&mut world).await;
+    gateways::a_foreign_class_is_left_alone(&world).await;
     world.stop_operator().await;
 }
 
@@ -140,150 +146,6 @@ async fn a_grant_makes_a_tenant(world: &World) {
     assert_eq!(address["value"], gateway["addresses"][0]["value"]);
 }
 
-/// Waits until nothing changes any more, then that nothing does for a while.
-async fn a_system_at_rest_writes_nothing(world: &World) {
-    let all = || async {
-        let instance = world.there("team-a", "GatewayInstance", "default").await;
-        let class = world
-            .cluster_api("GatewayClass")
-            .get("postern")
-            .await
-            .expect("a class");
-        let versions = [instance, class].map(|object| object.metadata.resource_version);
-        (world.stamped("team-a").await, versions)
-    };
-    let mut before = all().await;
-    eventually("a second without a write", || {
-        let seen = before.clone();
-        let all = &all;
-        let before = &mut before;
-        let _ = &before;
-        async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = all().await;
-            (now == seen).then_some(())
-        }
-    })
-    .await;
-    before = all().await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(all().await, before, "five seconds without a write");
-    assert!(before.0.len() >= 15, "{:?}", before.0);
-}
-
-async fn drift_is_put_back(world: &World) {
-    let deployment = ("team-a", "Deployment", "postern-default-envoy");
-    let right = world
-        .there("team-a", "Deployment", "postern-default-envoy")
-        .await;
-    let pod = "/spec/template/spec";
-    let drifts = [
-        json!({"op": "add", "path": format!("{pod}/containers/-"),
-               "value": {"name": "sidecar", "image": "evil.example/x:1"}}),
-        json!({"op": "add", "path": format!("{pod}/containers/0/args/-"), "value": "--evil"}),
-        json!({"op": "add", "path": format!("{pod}/containers/0/env/-"),
-               "value": {"name": "LD_PRELOAD", "value": "/evil.so"}}),
-        json!({"op": "add", "path": format!("{pod}/hostNetwork"), "value": true}),
-        json!({"op": "add", "path": format!("{pod}/initContainers"),
-               "value": [{"name": "init", "image": "evil.example/x:1"}]}),
-        json!({"op": "replace", "path": "/spec/replicas", "value": 7}),
-    ];
-    for drift in drifts {
-        patch(world, deployment, &json!([drift])).await;
-        world
-            .becomes(deployment, &format!("put back: {drift}"), |found| {
-                found.data["spec"] == right.data["spec"]
-            })
-            .await;
-    }
-    // Metadata, and other kinds.
-    patch(
-        world,
-        deployment,
-        &json!([{"op": "remove", "path": "/metadata/labels"}]),
-    )
-    .await;
-    world
-        .becomes(deployment, "labels are put back", |found| {
-            found.metadata.labels == right.metadata.labels
-        })
-        .await;
-    let policy = ("team-a", "NetworkPolicy", "postern-default-envoy");
-    let right = world.there(policy.0, policy.1, policy.2).await;
-    let open = json!([{"op": "add", "path": "/spec/ingress/-", "value": {}}]);
-    patch(world, policy, &open).await;
-    world
-        .becomes(policy, "an open policy is closed", |found| {
-            found.data["spec"] == right.data["spec"]
-        })
-        .await;
-    let role = ("team-a", "Role", "postern-default-secrets");
-    let more = json!([{"op": "replace", "path": "/rules/0/resourceNames", "value": ["cert", "x"]}]);
-    patch(world, role, &more).await;
-    world
-        .becomes(role, "a Role says no more than before", |found| {
-            found.data["rules"][0]["resourceNames"] == json!(["cert"])
-        })
-        .await;
-    let api = world.api("team-a", "RoleBinding");
-    api.delete("postern-default-reader", &DeleteParams::default())
-        .await
-        .expect("deleted");
-    world
-        .there("team-a", "RoleBinding", "postern-default-reader")
-        .await;
-}
-
-async fn patch(world: &World, (namespace, kind, name): (&str, &str, &str), patch: &Value) {
-    let patch = serde_json::from_value(patch.clone()).expect("a patch");
-    let patch: Patch<()> = Patch::Json(patch);
-    let api = world.api(namespace, kind);
-    api.patch(name, &PatchParams::default(), &patch)
-        .await
-        .expect("patched");
-}
-
-async fn nothing_is_adopted(world: &World) {
-    let api = world.api("team-a", "Service");
-    let foreign: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {
-            "name": "postern-second-controlplane",
-            // Whatever it claims to be.
-            "labels": {"app.kubernetes.io/managed-by": "postern-operator"},
-        },
-        "spec": {"ports": [{"port": 1}]},
-    }))
-    .expect("a Service");
-    let made = api
-        .create(&PostParams::default(), &foreign)
-        .await
-        .expect("made");
-    world.apply(
-        "{apiVersion: postern.dev/v1alpha1, kind: GatewayInstance, \
-         metadata: {name: second, namespace: team-a}, spec: {}}",
-    );
-    let message = world
-        .reason(("team-a", "second"), "Ready", "NameInUse")
-        .await;
-    assert!(
-        message.contains("Service team-a/postern-second-controlplane"),
-        "{message}"
-    );
-    let after = api.get("postern-second-controlplane").await.expect("there");
-    assert_eq!(after, made, "it was left alone");
-    // Its neighbours are not kept from working by it.
-    world
-        .there("team-a", "ServiceAccount", "postern-second-controlplane")
-        .await;
-    api.delete("postern-second-controlplane", &DeleteParams::default())
-        .await
-        .expect("deleted");
-    world
-        .reason(("team-a", "second"), "Ready", "Progressing")
-        .await;
-}
-
 async fn the_entitlement_survives_its_tenant(world: &mut World) {
     let name = "postern-default-entitlement";
     let key = ("team-a", "Entitlement", name);
@@ -300,7 +162,7 @@ async fn the_entitlement_survives_its_tenant(world: &mut World) {
         {"op": "remove", "path": "/metadata/labels"},
         {"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}},
     ]);
-    patch(world, key, &strip).await;
+    drift::patch(world, key, &strip).await;
     world.becomes(key, "put back whole", whole).await;
 
     let api = world.api("team-a", "Entitlement");
@@ -312,7 +174,7 @@ async fn the_entitlement_survives_its_tenant(world: &mut World) {
 
     let hold = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["x.example/hold"]}]);
     world.kill_operator().await;
-    patch(world, key, &hold).await;
+    drift::patch(world, key, &hold).await;
     api.delete(name, &DeleteParams::default())
         .await
         .expect("deleted, but held");
@@ -358,7 +220,6 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
         .await;
     assert_eq!(before, after, "the other Gateway's Service is as it was");
     // Exposure that is not granted is refused by field; with a grant the node port is told.
-    let exposure = json!([{"op": "add", "path": "/spec/exposure", "value": {"type": "NodePort"}}]);
     let instance = ("team-a", "GatewayInstance", "default");
     let api = world.api("team-a", "GatewayInstance");
     let patch_exposure = |kind: &str| {
@@ -371,7 +232,6 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
                 .expect("patched");
         }
     };
-    drop(exposure);
     world.apply(
         "{apiVersion: postern.dev/v1alpha1, kind: TenantGrant, metadata: {name: more}, \
          spec: {namespaces: {names: [team-a]}, hostnames: [], exposures: [NodePort, Route]}}",
@@ -459,95 +319,4 @@ async fn a_deleted_instance_leaves_nothing(world: &World) {
         (!own).then_some(())
     })
     .await;
-}
-
-async fn gateways_without_a_control_plane_say_so(world: &World) {
-    world.apply(
-        "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: lost, namespace: team-a}
-spec: {gatewayClassName: postern, listeners: [{name: http, port: 80, protocol: HTTP}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {name: served, namespace: team-a}
-spec: {parentRefs: [{name: lost}]}
-",
-    );
-    let entry = json!({"status": {"parents": [{
-        "controllerName": "postern.dev/gateway-controller",
-        "parentRef": {"name": "lost"},
-        "conditions": [{
-            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }],
-    }]}});
-    let routes = world.api("team-a", "HTTPRoute");
-    let merge = Patch::Merge(&entry);
-    routes.patch_status("served", &PatchParams::default(), &merge).await.expect("patched");
-    let lost = world
-        .becomes(("team-a", "Gateway", "lost"), "it says that its instance is missing", |found| {
-            condition(found, "Accepted").is_some_and(|c| c["reason"] == "InvalidParameters")
-        })
-        .await;
-    let message = condition(&lost, "Accepted").expect("seen")["message"].to_string();
-    assert!(message.contains("no GatewayInstance default"), "{message}");
-    // Routes are their control plane's: the operator, which sees them, takes no entry away.
-    let route = routes.get("served").await.expect("a route");
-    assert_eq!(route.data["status"]["parents"][0]["parentRef"]["name"], "lost");
-    // As soon as there is a control plane, the status is its own.
-    world.apply(INSTANCE);
-    world.there("team-a", "Service", "postern-lost-gateway").await;
-    let programmed = json!({"status": {"conditions": [{
-        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "by another",
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }]}});
-    let gateways = world.api("team-a", "Gateway");
-    let merge = Patch::Merge(&programmed);
-    gateways.patch_status("lost", &PatchParams::default(), &merge).await.expect("patched");
-    // Whatever the operator does next, it is done before this.
-    let lost_too = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, \
-         metadata: {name: lost-too, namespace: default}, \
-         spec: {gatewayClassName: postern, listeners: [{name: http, port: 80, protocol: HTTP}]}}";
-    world.apply(lost_too);
-    world
-        .becomes(("default", "Gateway", "lost-too"), "another one says so", |found| {
-            condition(found, "Accepted").is_some_and(|c| c["reason"] == "InvalidParameters")
-        })
-        .await;
-    let lost = gateways.get("lost").await.expect("a Gateway");
-    assert_eq!(condition(&lost, "Accepted").expect("there")["message"], "by another");
-}
-
-/// One that stops in order lets the next begin at once, under another name.
-async fn the_lease_is_let_go(world: &mut World) {
-    world.stop_operator().await;
-    let deployments = world.api("team-a", "Deployment");
-    let name = "postern-default-envoy";
-    deployments.delete(name, &DeleteParams::default()).await.expect("deleted");
-    world.start_operator_named("postern-operator-1").await;
-    world.there("team-a", "Deployment", name).await;
-}
-
-async fn a_foreign_class_is_left_alone(world: &World) {
-    let classes = world.cluster_api("GatewayClass");
-    let foreign: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
-        "metadata": {"name": "postern"}, "spec": {"controllerName": "other.example/controller"},
-    }))
-    .expect("a class");
-    // The operator makes its own again as soon as it is gone: the other one must be faster.
-    let made = eventually("the foreign one was faster", || async {
-        let _ = classes.delete("postern", &DeleteParams::default()).await;
-        classes.create(&PostParams::default(), &foreign).await.ok()
-    })
-    .await;
-    let message = world.reason(("team-a", "default"), "Ready", "NameInUse").await;
-    assert!(message.contains("postern"), "{message}");
-    let after = classes.get("postern").await.expect("a class");
-    assert_eq!(after.metadata.uid, made.metadata.uid);
-    assert_eq!(after.metadata.resource_version, made.metadata.resource_version);
-    classes.delete("postern", &DeleteParams::default()).await.expect("deleted");
-    world.reason(("team-a", "default"), "Ready", "Progressing").await;
 }

@@ -1,0 +1,175 @@
+//! `kubectl postern`, `oc postern`: for the people who write Postern's objects.
+//!
+//! ```text
+//! files ──> Snapshot ──> check (consent, translate, encode) ──> Report ──> text, JSON, YAML
+//! ```
+
+mod absent;
+mod check;
+mod files;
+mod report;
+mod safe;
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Something is wrong with the objects.
+const WRONG: u8 = 1;
+/// The command was not understood, or could not be carried out.
+const FAILED: u8 = 2;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  nothing is wrong
+  1  something is wrong with the objects, or with a file that holds them
+  2  the command line is wrong, or a path cannot be read";
+
+/// Helps the people who write Postern's objects.
+#[derive(Parser)]
+#[command(
+    name = "kubectl-postern",
+    bin_name = "kubectl postern",
+    version,
+    arg_required_else_help = false
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Says what Postern would say of objects in files, without a cluster.
+    ///
+    /// The files are read by the code that runs on a cluster: each object gets the conditions that
+    /// it would have there. What objects name must be in the files too, so name several paths, for
+    /// example the team's and the admins'. Whether an Envoy serves a Gateway (the condition
+    /// Programmed) cannot be known from files.
+    #[command(after_help = EXIT_CODES)]
+    Check {
+        /// A file, or a directory whose .yaml, .yml and .json files are read; may be given several
+        /// times.
+        #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
+        filename: Vec<PathBuf>,
+        /// How to write what was found.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
+        /// Whether to use colours; auto is on a terminal only.
+        #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+        color: Color,
+        /// Take endpoints on 127.0.0.0/8 and ::1 as good, as `serve --from` does.
+        #[arg(long)]
+        local: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// A table for people.
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version.
+        Err(error) if !error.use_stderr() => {
+            return match write(&error.render().to_string()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&format!("{error:#}")),
+            };
+        }
+        Err(error) => return failed(&in_one_line(&error.render().to_string())),
+    };
+    match run(arguments.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(WRONG),
+        Err(error) => failed(&format!("{error:#}")),
+    }
+}
+
+fn failed(why: &str) -> ExitCode {
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "error: {}", safe::line(why));
+    ExitCode::from(FAILED)
+}
+
+/// Says whether nothing is wrong.
+fn run(command: Command) -> anyhow::Result<bool> {
+    let Command::Check {
+        filename,
+        output,
+        color,
+        local,
+    } = command;
+    let loaded = files::load(&filename)?;
+    let report = check::check(&loaded, local);
+    let text = match output {
+        Output::Text => text::render(&report, color.is_on()),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+            format!("{}\n", safe::document(&json))
+        }
+        Output::Yaml => {
+            let yaml = serde_saphyr::to_string(&report).context("cannot write YAML")?;
+            safe::document(&yaml)
+        }
+    };
+    write(&text)?;
+    Ok(report.ok)
+}
+
+/// Writes to the standard output. Whoever reads it may have read enough (`| head`).
+fn write(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to the standard output"),
+    }
+}
+
+/// What the parser of the command line says, without its advice.
+fn in_one_line(text: &str) -> String {
+    let said: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let said = said.join(" ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    format!("{said}; see `kubectl postern check --help`")
+}
+
+impl Color {
+    fn is_on(self) -> bool {
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+                io::stdout().is_terminal()
+                    && set("NO_COLOR").is_none()
+                    && set("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
