@@ -32,8 +32,8 @@ pub enum ValueMatch {
 pub struct HeaderMatch {
     /// The header's name in lower case.
     pub name: Text,
-    /// The value; a header that comes several times counts as its values joined by a comma
-    /// (RFC 9110, section 5.3).
+    /// The value. A header that comes several times matches if one of its values does (Envoy 1.39
+    /// and later).
     pub value: ValueMatch,
 }
 
@@ -42,7 +42,7 @@ pub struct HeaderMatch {
 pub struct QueryMatch {
     /// The parameter's name, case-sensitive.
     pub name: Text,
-    /// The value of its first occurrence.
+    /// The value of its first occurrence, compared as it stands in the request, not decoded.
     pub value: ValueMatch,
 }
 
