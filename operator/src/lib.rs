@@ -31,7 +31,7 @@ pub mod kinds;
 pub mod live;
 pub mod observe;
 pub mod orphans;
-pub mod probes;
+pub use postern_probes as probes;
 pub mod problem;
 pub mod queue;
 pub mod reconcile;

@@ -77,17 +77,8 @@ pub struct RunArgs {
 impl RunArgs {
     /// Shorter timings lose the Lease when an API server restarts.
     fn timing(&self) -> Result<Timing> {
-        let seconds = Duration::from_secs;
-        match *self.lease_seconds {
-            [duration, deadline, retry] if duration > deadline && deadline > retry && retry > 0 => {
-                Ok(Timing {
-                    duration: seconds(duration),
-                    deadline: seconds(deadline),
-                    retry: seconds(retry),
-                })
-            }
-            _ => bail!("--lease-seconds: three numbers, each greater than the next, are expected"),
-        }
+        Timing::of_seconds(&self.lease_seconds)
+            .context("--lease-seconds: three numbers, each greater than the next, are expected")
     }
 
     fn installation(&self) -> Installation {

@@ -38,6 +38,22 @@ impl Timing {
         deadline: Duration::from_secs(107),
         retry: Duration::from_secs(26),
     };
+
+    /// Reads three numbers of seconds, as a command line gives them: duration, deadline, retry; `None`
+    /// unless each is greater than the next.
+    #[must_use]
+    pub fn of_seconds(seconds: &[u64]) -> Option<Timing> {
+        match *seconds {
+            [duration, deadline, retry] if duration > deadline && deadline > retry && retry > 0 => {
+                Some(Timing {
+                    duration: Duration::from_secs(duration),
+                    deadline: Duration::from_secs(deadline),
+                    retry: Duration::from_secs(retry),
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Default for Timing {

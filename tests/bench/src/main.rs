@@ -1,9 +1,10 @@
 //! `make bench`: ratios, measured side by side in one run, and written to `target/bench.json`.
 //!
-//! Figures are CPU time and counts, never wall time: they hold on a machine that does something else
-//! too.
+//! Figures are CPU time, memory and counts, never wall time: they hold on a machine that does something
+//! else too.
 
 mod input;
+mod memory;
 mod row;
 mod translation;
 
@@ -13,6 +14,7 @@ use row::Row;
 fn main() -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     rows.extend(translation::rows()?);
+    rows.extend(memory::rows()?);
     for row in &rows {
         println!("{row}");
     }

@@ -154,49 +154,15 @@ impl Demo {
     #[must_use]
     pub fn lines(&self, kubectl: &str) -> Vec<(&'static str, String)> {
         let Ports { a, tls, b } = self.ports;
-        let certificate = self.certificate();
-        let certificate = certificate.display();
+        let mut lines = crate::local::lines(a, tls, b, &self.certificate());
         let tenant = self.tenants[0].display();
-        vec![
-            (
-                "team-a: nine of ten go to shop-v1",
-                format!("curl -s -H 'Host: shop.team-a.example' http://127.0.0.1:{a}/"),
+        lines.push((
+            "what team-a sees",
+            format!(
+                "{kubectl} --kubeconfig {tenant} -n team-a get gatewayinstances,gateways,httproutes"
             ),
-            (
-                "team-a: testers get shop-v2",
-                format!(
-                    "curl -s -H 'Host: shop.team-a.example' -H 'x-version: 2' http://127.0.0.1:{a}/"
-                ),
-            ),
-            (
-                "team-a: a redirect",
-                format!(
-                    "curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}\\n' -H 'Host: old.team-a.example' http://127.0.0.1:{a}/sale"
-                ),
-            ),
-            (
-                "team-a: HTTPS",
-                format!(
-                    "curl -s --cacert {certificate} --resolve shop.team-a.example:{tls}:127.0.0.1 https://shop.team-a.example:{tls}/"
-                ),
-            ),
-            (
-                "team-b: reading is open",
-                format!("curl -s -H 'Host: api.team-b.example' http://127.0.0.1:{b}/v1/items"),
-            ),
-            (
-                "team-b: writing needs a header",
-                format!(
-                    "curl -s -X POST -H 'Host: api.team-b.example' -H 'x-team: b' http://127.0.0.1:{b}/v1/items"
-                ),
-            ),
-            (
-                "what team-a sees",
-                format!(
-                    "{kubectl} --kubeconfig {tenant} -n team-a get gatewayinstances,gateways,httproutes"
-                ),
-            ),
-        ]
+        ));
+        lines
     }
 }
 

@@ -140,53 +140,12 @@ impl Local {
     /// # Errors
     /// Where a gateway has not its ports.
     pub fn lines(&self) -> Result<Vec<(&'static str, String)>> {
-        let (a, tls, b) = (
+        Ok(lines(
             self.port("team-a", 80)?,
             self.port("team-a", 443)?,
             self.port("team-b", 80)?,
-        );
-        let certificate = self.certificate();
-        let certificate = certificate.display();
-        Ok(vec![
-            (
-                "team-a: nine of ten go to shop-v1",
-                format!("curl -s -H 'Host: shop.team-a.example' http://127.0.0.1:{a}/"),
-            ),
-            (
-                "team-a: testers get shop-v2",
-                format!(
-                    "curl -s -H 'Host: shop.team-a.example' -H 'x-version: 2' http://127.0.0.1:{a}/"
-                ),
-            ),
-            (
-                "team-a: a redirect",
-                format!(
-                    "curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}\\n' -H 'Host: old.team-a.example' http://127.0.0.1:{a}/sale"
-                ),
-            ),
-            (
-                "team-a: HTTPS",
-                format!(
-                    "curl -s --cacert {certificate} --resolve shop.team-a.example:{tls}:127.0.0.1 https://shop.team-a.example:{tls}/"
-                ),
-            ),
-            (
-                "team-b: reading is open",
-                format!("curl -s -H 'Host: api.team-b.example' http://127.0.0.1:{b}/v1/items"),
-            ),
-            (
-                "team-b: writing needs a header",
-                format!(
-                    "curl -s -X POST -H 'Host: api.team-b.example' -H 'x-team: b' http://127.0.0.1:{b}/v1/items"
-                ),
-            ),
-            (
-                "team-b: a query parameter",
-                format!(
-                    "curl -s -H 'Host: api.team-b.example' 'http://127.0.0.1:{b}/search?engine=new'"
-                ),
-            ),
-        ])
+            &self.certificate(),
+        ))
     }
 
     /// Whether everything still runs.
@@ -218,6 +177,53 @@ impl Local {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum())
     }
+}
+
+/// Lines for a shell that show what the two teams of the examples serve, with the ports on 127.0.0.1 of
+/// team-a's HTTP and HTTPS and of team-b's HTTP, and the certificate that clients of team-a trust.
+#[must_use]
+pub fn lines(a: u16, tls: u16, b: u16, certificate: &Path) -> Vec<(&'static str, String)> {
+    let certificate = certificate.display();
+    vec![
+        (
+            "team-a: nine of ten go to shop-v1",
+            format!("curl -s -H 'Host: shop.team-a.example' http://127.0.0.1:{a}/"),
+        ),
+        (
+            "team-a: testers get shop-v2",
+            format!(
+                "curl -s -H 'Host: shop.team-a.example' -H 'x-version: 2' http://127.0.0.1:{a}/"
+            ),
+        ),
+        (
+            "team-a: a redirect",
+            format!(
+                "curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}\\n' -H 'Host: old.team-a.example' http://127.0.0.1:{a}/sale"
+            ),
+        ),
+        (
+            "team-a: HTTPS",
+            format!(
+                "curl -s --cacert {certificate} --resolve shop.team-a.example:{tls}:127.0.0.1 https://shop.team-a.example:{tls}/"
+            ),
+        ),
+        (
+            "team-b: reading is open",
+            format!("curl -s -H 'Host: api.team-b.example' http://127.0.0.1:{b}/v1/items"),
+        ),
+        (
+            "team-b: writing needs a header",
+            format!(
+                "curl -s -X POST -H 'Host: api.team-b.example' -H 'x-team: b' http://127.0.0.1:{b}/v1/items"
+            ),
+        ),
+        (
+            "team-b: a query parameter",
+            format!(
+                "curl -s -H 'Host: api.team-b.example' 'http://127.0.0.1:{b}/search?engine=new'"
+            ),
+        ),
+    ]
 }
 
 fn description_path(state: &Path, team: &str) -> PathBuf {

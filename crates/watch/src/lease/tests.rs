@@ -183,3 +183,11 @@ async fn a_holder_that_cannot_renew_stops_before_another_begins() {
     mock.allow("leases/l");
     leads(&second, true).await;
 }
+
+#[test]
+fn a_timing_must_be_sound() {
+    assert_eq!(Timing::of_seconds(&[137, 107, 26]), Some(Timing::OPENSHIFT));
+    for bad in [&[1, 2, 3][..], &[3, 2], &[3, 2, 0], &[2, 2, 1]] {
+        assert_eq!(Timing::of_seconds(bad), None, "{bad:?}");
+    }
+}
