@@ -42,7 +42,9 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let default = match arguments.command {
-        Command::Run(_) => "info",
+        // The client and its runtime say by themselves what a request ends with; whoever made it says it
+        // better.
+        Command::Run(_) => "info,kube_client::client=off,kube_runtime=error",
         Command::Serve { .. } => "warn",
     };
     let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new(default));

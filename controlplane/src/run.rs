@@ -69,7 +69,6 @@ pub struct RunArgs {
         long,
         env = "POSTERN_LEASE_SECONDS",
         value_delimiter = ',',
-        num_args = 3,
         default_value = "137,107,26"
     )]
     pub lease_seconds: Vec<u64>,

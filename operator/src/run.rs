@@ -51,7 +51,6 @@ pub struct RunArgs {
         long,
         env = "POSTERN_LEASE_SECONDS",
         value_delimiter = ',',
-        num_args = 3,
         default_value = "137,107,26"
     )]
     pub lease_seconds: Vec<u64>,
@@ -320,5 +319,50 @@ struct Task(JoinHandle<()>);
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn parse(more: &[&str]) -> RunArgs {
+        let needed = [
+            "run",
+            "--namespace=n",
+            "--pod-name=p",
+            "--controlplane-image=c",
+            "--proxy-image=e",
+        ];
+        Command::parse_from(needed.iter().chain(more)).run
+    }
+
+    #[test]
+    fn the_lease_lasts_as_openshift_asks_unless_it_is_said() {
+        assert_eq!(parse(&[]).timing().expect("valid"), Timing::OPENSHIFT);
+        let short = parse(&["--lease-seconds=13,10,2"]).timing();
+        assert_eq!(short.expect("valid").deadline, Duration::from_secs(10));
+        for wrong in ["1,2,3", "3,2", "3,2,0", "5"] {
+            let wrong = format!("--lease-seconds={wrong}");
+            assert!(parse(&[&wrong]).timing().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn api_servers_are_looked_up_unless_their_ports_are_said() {
+        assert_eq!(parse(&[]).installation().api_servers, None);
+        let said = parse(&["--api-server-ports=6443,443"]).installation();
+        assert_eq!(
+            said.api_servers,
+            Some(ApiServers::Ports([443, 6443].into()))
+        );
     }
 }

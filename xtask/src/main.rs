@@ -1,5 +1,6 @@
 //! Project tasks: `cargo xtask --help`.
 
+mod bench;
 mod check;
 mod cluster;
 mod demo;
@@ -22,6 +23,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Ratios, measured side by side in one run; written to target/bench.json.
+    Bench,
     /// Formatting, lints, generated files, licences, and who imports whom.
     Check,
     /// A real cluster on this machine, for tests and for trying things out.
@@ -42,6 +45,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
+        Task::Bench => bench::run(),
         Task::Check => check::run(),
         Task::Test => test::run(),
         Task::Cluster(arguments) => cluster::run(&arguments),

@@ -249,16 +249,37 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
         found.data["status"]["addresses"][0]["port"],
         service.data["spec"]["ports"][0]["nodePort"]
     );
+    // Asking for what is not granted takes nothing away, nor does what is not built.
+    patch_exposure("LoadBalancer").await;
+    let message = world
+        .reason(("team-a", "default"), "Accepted", "ExposureNotGranted")
+        .await;
+    assert!(message.contains("exposures: [LoadBalancer]"), "{message}");
     patch_exposure("Route").await;
     let message = world
         .reason(("team-a", "default"), "Accepted", "UnsupportedValue")
         .await;
     assert!(message.starts_with("spec.exposure.type: "), "{message}");
-    // A mistake takes nothing away.
     let after = world
         .there("team-a", "Service", "postern-default-gateway")
         .await;
     assert_eq!(after.data["spec"], service.data["spec"]);
+    // But when the admin takes back the exposure in use, it goes.
+    patch_exposure("NodePort").await;
+    world
+        .reason(("team-a", "default"), "Accepted", "Accepted")
+        .await;
+    let grants = world.cluster_api("TenantGrant");
+    grants
+        .delete("more", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world
+        .gone("team-a", "Service", "postern-default-gateway")
+        .await;
+    world
+        .reason(("team-a", "default"), "Accepted", "ExposureNotGranted")
+        .await;
     patch_exposure("ClusterIP").await;
     world
         .reason(("team-a", "default"), "Accepted", "Accepted")
@@ -274,12 +295,10 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
 
 async fn a_grant_that_is_taken_away_takes_all(world: &World) {
     let grants = world.cluster_api("TenantGrant");
-    for grant in ["team-a", "more"] {
-        grants
-            .delete(grant, &DeleteParams::default())
-            .await
-            .expect("deleted");
-    }
+    grants
+        .delete("team-a", &DeleteParams::default())
+        .await
+        .expect("deleted");
     world
         .reason(("team-a", "default"), "Accepted", "NotGranted")
         .await;

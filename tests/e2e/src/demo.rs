@@ -112,6 +112,19 @@ impl Demo {
         Demo::open(cluster, tenants)
     }
 
+    /// What an earlier [`Demo::up`] left, on a cluster that is up.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or its gateways have no ports.
+    pub fn again(name: &str) -> Result<Demo> {
+        let cluster = Cluster::open(name)?;
+        let tenants = [
+            cluster.kubeconfig_for("ann", &["team-a"])?,
+            cluster.kubeconfig_for("ben", &["team-b"])?,
+        ];
+        Demo::open(cluster, tenants)
+    }
+
     fn open(cluster: Cluster, tenants: [PathBuf; 2]) -> Result<Demo> {
         let node = cluster.addresses()?.node;
         let forward = |team: &str, port: u16| -> Result<u16> {

@@ -24,19 +24,12 @@ async fn main() -> Result<()> {
         ("gateway.networking.k8s.io", "Gateway", "gateways", &all),
         ("gateway.networking.k8s.io", "HTTPRoute", "httproutes", &all),
         ("", "Service", "services", &all),
-        (
-            "discovery.k8s.io",
-            "EndpointSlice",
-            "endpointslices",
-            &all,
-        ),
+        ("discovery.k8s.io", "EndpointSlice", "endpointslices", &all),
         ("", "Secret", "secrets", &one),
     ];
     let watches = kinds.map(|(group, kind, plural, config)| {
-        let resource = ApiResource::from_gvk_with_plural(
-            &GroupVersionKind::gvk(group, "v1", kind),
-            plural,
-        );
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
         let changes = watcher(api, config.clone());
         async move {

@@ -119,7 +119,9 @@ impl World {
         ])?;
         self.kubectl(&["create", "namespace", NAMESPACE])?;
         let literal = "--from-literal=a=b";
-        self.kubectl(&["create", "secret", "generic", "-n", NAMESPACE, SECRET, literal])?;
+        self.kubectl(&[
+            "create", "secret", "generic", "-n", NAMESPACE, SECRET, literal,
+        ])?;
 
         let gateways = resource(GATEWAY_GROUP, "v1", "Gateway", "gateways");
         let gateway = object(json!({

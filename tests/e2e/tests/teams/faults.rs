@@ -1,0 +1,185 @@
+//! Parts that die, are stopped, or are meddled with, while a client sends requests.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use postern_e2e::platform::SYSTEM;
+
+use crate::world::{CONTROL_PLANE, ENTITLEMENT, ENVOY, Who, World};
+
+const SHOP: &str = "shop.team-a.example";
+
+/// A tenant takes the Entitlement away, in three ways.
+pub fn entitlement(world: &World) -> Result<()> {
+    let at = world.node_port("team-a", 80)?;
+    let object = format!("entitlement/{ENTITLEMENT}");
+    let ports = || {
+        world.value(
+            "team-a",
+            &object,
+            "{.status.gateways[*].ports[*].containerPort}",
+        )
+    };
+    let owner = || world.value("team-a", &object, "{.metadata.ownerReferences[*].kind}");
+    let uid = || world.value("team-a", &object, "{.metadata.uid}");
+    let (before, first) = (ports()?, uid()?);
+    ensure!(
+        !before.is_empty() && owner()? == "GatewayInstance",
+        "{before:?} of {:?}",
+        owner()?
+    );
+    let strip = [
+        "-n",
+        "team-a",
+        "patch",
+        "entitlement",
+        ENTITLEMENT,
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"ownerReferences":null,"labels":null}}"#,
+    ];
+    world.under_load(at, SHOP, "/", || {
+        // Stripped while the operator looks on, and while it does not.
+        world.may(Who::Tenant(0), &strip, "")?;
+        world.wait("the owner is back", || Ok(owner()? == "GatewayInstance"))?;
+        world.without_operator(|| {
+            world.may(Who::Tenant(0), &strip, "")?;
+            ensure!(owner()?.is_empty(), "the owner was not stripped");
+            Ok(())
+        })?;
+        world.wait("the owner is back", || Ok(owner()? == "GatewayInstance"))?;
+        ensure!(
+            ports()? == before && uid()? == first,
+            "{} instead of {before}",
+            ports()?
+        );
+        // Deleted while the operator is stopped.
+        world.without_operator(|| {
+            let delete = ["-n", "team-a", "delete", "entitlement", ENTITLEMENT];
+            world.may(Who::Tenant(0), &delete, "")?;
+            ensure!(uid()?.is_empty(), "the Entitlement was not deleted");
+            Ok(())
+        })?;
+        world.wait("the Entitlement is back", || Ok(!ports()?.is_empty()))?;
+        ensure!(ports()? == before, "{} instead of {before}", ports()?);
+        ensure!(uid()? != first, "it is the old one");
+        Ok(())
+    })?;
+    change_arrives(world, "after-entitlement")
+}
+
+/// The control plane dies; Envoys go on, and a fresh one waits for it.
+pub fn control_plane(world: &World) -> Result<()> {
+    let at = world.node_port("team-a", 80)?;
+    world.under_load(at, SHOP, "/", || {
+        let old = world.pods_of("team-a", CONTROL_PLANE)?;
+        for (pod, _) in &old {
+            let kill = [
+                "-n",
+                "team-a",
+                "delete",
+                "pod",
+                pod,
+                "--grace-period=0",
+                "--force",
+            ];
+            world.may(Who::Admin, &kill, "")?;
+        }
+        world.wait("a new control plane is ready", || {
+            let object = format!("deployment/{CONTROL_PLANE}");
+            let new = world.pods_of("team-a", CONTROL_PLANE)?;
+            Ok(
+                world.value("team-a", &object, "{.status.readyReplicas}")? == "1"
+                    && new.iter().all(|pod| !old.contains(pod)),
+            )
+        })
+    })?;
+    change_arrives(world, "after-kill")?;
+
+    // Who scales back what was scaled here is the operator: it is away meanwhile.
+    world.without_operator(|| {
+        let done = world.under_load(at, SHOP, "/", || fresh_envoy(world));
+        world.scale("team-a", CONTROL_PLANE, 1)?;
+        done?;
+        // The operator is still away: traffic goes on and changes arrive.
+        world.wait("the fresh Envoy is ready", || {
+            let object = format!("deployment/{ENVOY}");
+            Ok(world.value("team-a", &object, "{.status.readyReplicas}")? == "2")
+        })?;
+        change_arrives(world, "without-operator")?;
+        world.scale("team-a", ENVOY, 1)
+    })?;
+    ensure!(
+        world.value(
+            SYSTEM,
+            "deployment/postern-operator",
+            "{.status.readyReplicas}"
+        )? == "1",
+        "the operator is not back"
+    );
+    Ok(())
+}
+
+/// With no control plane, a fresh Envoy runs and is not Ready.
+fn fresh_envoy(world: &World) -> Result<()> {
+    world.scale("team-a", CONTROL_PLANE, 0)?;
+    let old = world.pods_of("team-a", ENVOY)?;
+    world.scale_only("team-a", ENVOY, 2)?;
+    let mut fresh = String::new();
+    world.wait("a fresh Envoy runs", || {
+        for (pod, _) in world.pods_of("team-a", ENVOY)? {
+            let object = format!("pod/{pod}");
+            if old.iter().all(|(name, _)| *name != pod)
+                && !world
+                    .value(
+                        "team-a",
+                        &object,
+                        "{.status.containerStatuses[0].state.running.startedAt}",
+                    )?
+                    .is_empty()
+            {
+                fresh = pod;
+            }
+        }
+        Ok(!fresh.is_empty())
+    })?;
+    // Its probe runs every few seconds: it is not Ready at any time in ten of them.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        let ready = world.value(
+            "team-a",
+            &format!("pod/{fresh}"),
+            "{.status.conditions[?(@.type==\"Ready\")].status}",
+        )?;
+        ensure!(
+            ready == "False",
+            "a fresh Envoy without a control plane: Ready={ready}"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// A new route of team-a's tenant is served; then it goes again.
+pub fn change_arrives(world: &World, name: &str) -> Result<()> {
+    let at = world.node_port("team-a", 80)?;
+    let host = format!("{name}.team-a.example");
+    ensure!(
+        world.get(at, &host, "/")?.0 == 404,
+        "{host} is served already"
+    );
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: team-a}}\n\
+         spec: {{parentRefs: [{{name: default}}], hostnames: [{host}], rules: [{{backendRefs: [{{name: shop-v2, port: 8080}}]}}]}}"
+    );
+    world.apply(Who::Tenant(0), &route)?;
+    world.wait_for_answer(at, &host, "/", |status, body| {
+        status == 200 && body.contains("shop-v2")
+    })?;
+    world.may(
+        Who::Tenant(0),
+        &["-n", "team-a", "delete", "httproute", name],
+        "",
+    )?;
+    world.wait_for_answer(at, &host, "/", |status, _| status == 404)
+}

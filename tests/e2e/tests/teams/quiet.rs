@@ -1,0 +1,124 @@
+//! An idle system, and what Envoy refused over all.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use postern_api::ports;
+use postern_e2e::platform::SYSTEM;
+
+use crate::world::{CONTROL_PLANE, ENVOY, Who, World};
+
+/// How long nothing may be written.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub fn idle(world: &World) -> Result<()> {
+    // What came before may still be written down: it ends when two looks are equal.
+    let mut before = versions(world)?;
+    world.wait("what came before has ended", || {
+        std::thread::sleep(Duration::from_secs(3));
+        let now = versions(world)?;
+        let same = now == before;
+        before = now;
+        Ok(same)
+    })?;
+    let leases = world.value(SYSTEM, "lease/postern-operator", "{.spec.renewTime}")?;
+    std::thread::sleep(IDLE);
+    let after = versions(world)?;
+    let changed: Vec<_> = after
+        .iter()
+        .filter(|(name, version)| before.get(*name) != Some(version))
+        .map(|(name, _)| name)
+        .chain(before.keys().filter(|name| !after.contains_key(*name)))
+        .collect();
+    ensure!(changed.is_empty(), "written while idle: {changed:?}");
+    ensure!(
+        world.value(SYSTEM, "lease/postern-operator", "{.spec.renewTime}")? != leases,
+        "the operator's Lease was not renewed: is it alive?"
+    );
+    Ok(())
+}
+
+/// The version of every object of the teams and the operator, but Leases and Events.
+fn versions(world: &World) -> Result<BTreeMap<String, String>> {
+    let list = [
+        "api-resources",
+        "--namespaced",
+        "--verbs=list",
+        "-o",
+        "name",
+    ];
+    let kinds = world.may(Who::Admin, &list, "")?;
+    let kinds: Vec<&str> = kinds
+        .lines()
+        .filter(|kind| !kind.starts_with("leases.") && !kind.starts_with("events"))
+        .chain([
+            "gatewayclasses.gateway.networking.k8s.io",
+            "tenantgrants.postern.dev",
+        ])
+        .collect();
+    let path = "jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}={.metadata.resourceVersion}{\"\\n\"}{end}";
+    let all = world.may(Who::Admin, &["get", &kinds.join(","), "-A", "-o", path], "")?;
+    let versions: BTreeMap<String, String> = all
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| {
+            ["team-a", "team-b", SYSTEM, ""].contains(&name.split('/').nth(1).unwrap_or_default())
+        })
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .collect();
+    ensure!(versions.len() > 40, "only {} objects", versions.len());
+    Ok(versions)
+}
+
+/// No Envoy refused anything, as it and as its control plane count.
+pub fn refused(world: &World) -> Result<()> {
+    for team in ["team-a", "team-b"] {
+        for (pod, ip) in world.pods_of(team, ENVOY)? {
+            let at = SocketAddr::new(ip, ports::PROXY_METRICS);
+            let (status, text) = world.get(at, "metrics", "/metrics")?;
+            ensure!(status == 200, "{pod}: {status}");
+            ensure!(
+                sum(&text, "update_success")? > 0.0,
+                "{pod} counts no updates"
+            );
+            // `update_failure` counts streams that broke too, and the control plane was down meanwhile.
+            let count = sum(&text, "update_rejected")?;
+            ensure!(count == 0.0, "{pod}: update_rejected is {count}");
+            println!(
+                "           {pod}: update_failure {}",
+                sum(&text, "update_failure")?
+            );
+        }
+        for (pod, ip) in world.pods_of(team, CONTROL_PLANE)? {
+            let at = SocketAddr::new(ip, ports::CONTROL_PLANE_METRICS);
+            let (status, text) = world.get(at, "metrics", "/metrics")?;
+            ensure!(
+                status == 200 && text.contains("postern_xds_refused_total"),
+                "{pod}: {status} {text}"
+            );
+            let count = sum(&text, "postern_xds_refused_total")?;
+            ensure!(count == 0.0, "{pod}: refused {count}");
+        }
+    }
+    Ok(())
+}
+
+/// The sum over all series whose name ends so.
+fn sum(text: &str, end: &str) -> Result<f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter(|line| {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            name.ends_with(end)
+        })
+        .map(|line| {
+            let value = line.rsplit(' ').next().unwrap_or_default();
+            value
+                .trim()
+                .parse::<f64>()
+                .with_context(|| format!("no number: {line}"))
+        })
+        .sum()
+}

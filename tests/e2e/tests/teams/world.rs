@@ -1,0 +1,393 @@
+//! The cluster that all parts act on, and the few verbs that they share.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use postern_cluster::Cluster;
+use postern_e2e::demo::Demo;
+use postern_e2e::platform::{self, SYSTEM};
+use serde_json::Value;
+
+/// How long something may take that a controller has to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names that Postern gives to what it makes of an instance `default`.
+pub const CONTROL_PLANE: &str = "postern-default-controlplane";
+pub const ENVOY: &str = "postern-default-envoy";
+pub const GATEWAY_SERVICE: &str = "postern-default-gateway";
+pub const ENTITLEMENT: &str = "postern-default-entitlement";
+
+/// Two teams on a cluster.
+pub struct World {
+    pub demo: Demo,
+    node: IpAddr,
+}
+
+/// Who acts.
+#[derive(Clone, Copy)]
+pub enum Who<'a> {
+    Admin,
+    /// The user of team-a (0) or team-b (1).
+    Tenant(usize),
+    /// Whoever a kubeconfig says.
+    Config(&'a Path),
+}
+
+/// What a client saw.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub served: usize,
+    pub failed: Vec<String>,
+}
+
+impl World {
+    pub fn up(name: &str, tell: &dyn Fn(&str)) -> Result<World> {
+        // One that was kept is taken as it is.
+        let demo = Demo::again(name).or_else(|_| Demo::up(name, "dev", tell))?;
+        let node = demo.cluster.addresses()?.node;
+        Ok(World {
+            demo,
+            node: node.into(),
+        })
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.demo.cluster
+    }
+
+    /// kubectl as somebody; the output is for the caller to judge.
+    pub fn ask(&self, who: Who<'_>, arguments: &[&str], input: &str) -> Result<Output> {
+        let kubeconfig = match who {
+            Who::Admin => self.cluster().kubeconfig(),
+            Who::Tenant(number) => self.demo.tenants[number].clone(),
+            Who::Config(path) => path.to_owned(),
+        };
+        self.cluster().kubectl_as(&kubeconfig, arguments, input)
+    }
+
+    /// What somebody may do, and its answer.
+    pub fn may(&self, who: Who<'_>, arguments: &[&str], input: &str) -> Result<String> {
+        let output = self.ask(who, arguments, input)?;
+        ensure!(
+            output.status.success(),
+            "should be allowed: {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What somebody may not do: the API server answers 403, and not with another error.
+    /// Returns what it said.
+    pub fn may_not(&self, who: Who<'_>, arguments: &[&str], input: &str) -> Result<String> {
+        let output = self.ask(who, arguments, input)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            !output.status.success(),
+            "should be forbidden: {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stdout)
+        );
+        ensure!(
+            said.contains("(Forbidden)") || said.contains("is forbidden"),
+            "should be forbidden: {}: {said}",
+            arguments.join(" ")
+        );
+        Ok(said.into_owned())
+    }
+
+    /// A kubeconfig with a token of a ServiceAccount and nothing else, minted by somebody.
+    pub fn token(&self, who: Who<'_>, namespace: &str, account: &str) -> Result<PathBuf> {
+        let token = self.may(who, &["-n", namespace, "create", "token", account], "")?;
+        let view = ["config", "view", "--raw", "--minify", "-o", "json"];
+        let mut config: Value = serde_json::from_str(&self.may(Who::Admin, &view, "")?)?;
+        config["users"][0]["user"] = serde_json::json!({"token": token.trim()});
+        let path = self
+            .cluster()
+            .state_dir()
+            .join(format!("{namespace}-{account}.token.kubeconfig"));
+        fs::write(&path, config.to_string())?;
+        Ok(path)
+    }
+
+    /// Applies YAML or JSON as somebody.
+    pub fn apply(&self, who: Who<'_>, text: &str) -> Result<()> {
+        self.may(
+            who,
+            &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            text,
+        )
+        .map(|_| ())
+    }
+
+    /// A value by JSONPath, as the administrator.
+    pub fn value(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
+        platform::value(self.cluster(), namespace, object, path)
+    }
+
+    /// An object as JSON, as the administrator.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend(arguments);
+        let text = self.may(Who::Admin, &all, "")?;
+        serde_json::from_str(&text).context("kubectl printed no JSON")
+    }
+
+    /// Waits until `done`.
+    pub fn wait(&self, what: &str, done: impl FnMut() -> Result<bool>) -> Result<()> {
+        let about = [
+            "get",
+            "pods,httproutes,gatewayinstances",
+            "-A",
+            "-o",
+            "wide",
+        ];
+        platform::wait(self.cluster(), what, PATIENCE, &about, done)
+    }
+
+    /// Scales a Deployment and waits until exactly that many pods are there, ready ones if any.
+    pub fn scale(&self, namespace: &str, name: &str, replicas: u32) -> Result<()> {
+        self.scale_only(namespace, name, replicas)?;
+        self.wait(&format!("{namespace}/{name} has {replicas} ready"), || {
+            let object = format!("deployment/{name}");
+            let text = self.value(
+                namespace,
+                &object,
+                "{.status.readyReplicas}/{.status.replicas}/{.status.observedGeneration}/{.metadata.generation}",
+            )?;
+            let part: Vec<&str> = text.split('/').collect();
+            let wanted = if replicas == 0 { String::new() } else { replicas.to_string() };
+            Ok(part.len() == 4 && part[0] == wanted && part[1] == wanted && part[2] == part[3])
+        })
+    }
+
+    pub fn scale_only(&self, namespace: &str, name: &str, replicas: u32) -> Result<()> {
+        let count = format!("--replicas={replicas}");
+        let object = format!("deployment/{name}");
+        self.may(Who::Admin, &["-n", namespace, "scale", &object, &count], "")
+            .map(|_| ())
+    }
+
+    /// Stops the operator while `act` runs, and starts it again whatever happens.
+    pub fn without_operator<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.scale(SYSTEM, "postern-operator", 0)?;
+        let done = act();
+        self.scale(SYSTEM, "postern-operator", 1)?;
+        done
+    }
+
+    /// The addresses of running pods, each with its name.
+    pub fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<(String, IpAddr)>> {
+        let list = self.json(&["-n", namespace, "pods", "-l", selector])?;
+        let mut pods = Vec::new();
+        for pod in list["items"].as_array().into_iter().flatten() {
+            if pod["metadata"]["deletionTimestamp"].is_null()
+                && let (Some(name), Some(ip)) = (
+                    pod["metadata"]["name"].as_str(),
+                    pod["status"]["podIP"].as_str(),
+                )
+            {
+                pods.push((name.to_owned(), ip.parse()?));
+            }
+        }
+        Ok(pods)
+    }
+
+    /// The pods of a Deployment of ours.
+    pub fn pods_of(&self, namespace: &str, deployment: &str) -> Result<Vec<(String, IpAddr)>> {
+        let object = self.json(&["-n", namespace, "deployment", deployment])?;
+        let labels = object["spec"]["selector"]["matchLabels"]
+            .as_object()
+            .context("a Deployment without selector")?;
+        let selector: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+            .collect();
+        self.pods(namespace, &selector.join(","))
+    }
+
+    /// The node's address and the port that leads to a team's listener.
+    pub fn node_port(&self, team: &str, port: u16) -> Result<SocketAddr> {
+        let path = format!("{{.spec.ports[?(@.port=={port})].nodePort}}");
+        let number = self.value(team, &format!("service/{GATEWAY_SERVICE}"), &path)?;
+        Ok(SocketAddr::new(self.node, number.trim().parse()?))
+    }
+
+    /// One GET from the node: the status and the body.
+    pub fn get(&self, at: SocketAddr, host: &str, path: &str) -> Result<(u16, String)> {
+        self.cluster().inside(|| get(at, host, path))?
+    }
+
+    /// Waits until a GET answers so.
+    pub fn wait_for_answer(
+        &self,
+        at: SocketAddr,
+        host: &str,
+        path: &str,
+        right: impl Fn(u16, &str) -> bool,
+    ) -> Result<()> {
+        self.wait(&format!("{host}{path} answers as wanted"), || {
+            Ok(self
+                .get(at, host, path)
+                .is_ok_and(|(status, body)| right(status, &body)))
+        })
+    }
+
+    /// Runs `act` while a client sends one request after another, each on its own connection and each
+    /// to be answered 200. Returns what the client saw; none may have failed.
+    pub fn under_load<T>(
+        &self,
+        at: SocketAddr,
+        host: &str,
+        path: &str,
+        act: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                self.cluster().inside(|| {
+                    let mut tally = Tally::default();
+                    while !stop.load(Ordering::Relaxed) {
+                        match get(at, host, path) {
+                            Ok((200, _)) => tally.served += 1,
+                            Ok((status, body)) => tally.failed.push(format!("{status} {body}")),
+                            Err(error) => tally.failed.push(format!("{error:#}")),
+                        }
+                        // A pace that leaves the machine to what is being tested.
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    tally
+                })
+            });
+            let stopper = Stop(&stop);
+            let began = Instant::now();
+            let done = act();
+            // A few requests after it too.
+            std::thread::sleep(Duration::from_millis(300));
+            drop(stopper);
+            let Ok(tally) = client.join() else {
+                bail!("the client panicked");
+            };
+            let tally = tally?;
+            let done = done?;
+            ensure!(
+                tally.failed.is_empty(),
+                "of {} requests failed: {:?}",
+                tally.served,
+                tally.failed
+            );
+            ensure!(tally.served > 20, "only {} requests", tally.served);
+            println!(
+                "           {} requests in {:.1} s, none failed",
+                tally.served,
+                began.elapsed().as_secs_f64()
+            );
+            Ok(done)
+        })
+    }
+
+    /// A condition of a route at its first parent, as a tenant reads it: status, reason, message.
+    pub fn route_condition(
+        &self,
+        tenant: usize,
+        team: &str,
+        route: &str,
+        kind: &str,
+    ) -> Result<(String, String, String)> {
+        let path = format!(
+            "jsonpath={{range .status.parents[0].conditions[?(@.type==\"{kind}\")]}}{{.status}}|{{.reason}}|{{.message}}{{end}}"
+        );
+        let text = self.may(
+            Who::Tenant(tenant),
+            &["-n", team, "get", "httproute", route, "-o", &path],
+            "",
+        )?;
+        let mut parts = text.splitn(3, '|').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        Ok((next(), next(), next()))
+    }
+
+    /// Says what the cluster looks like, after something failed.
+    pub fn explain(&self) {
+        for arguments in [
+            &[
+                "get",
+                "pods,gatewayinstances,httproutes,networkpolicies",
+                "-A",
+                "-o",
+                "wide",
+            ][..],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            &[
+                "-n",
+                SYSTEM,
+                "logs",
+                "deployment/postern-operator",
+                "--tail=30",
+            ],
+            &[
+                "-n",
+                "team-a",
+                "logs",
+                "deployment/postern-default-controlplane",
+                "--tail=20",
+            ],
+            &[
+                "-n",
+                "team-b",
+                "logs",
+                "deployment/postern-default-controlplane",
+                "--tail=20",
+            ],
+        ] {
+            if let Ok(output) = self.cluster().kubectl(arguments) {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let lines: Vec<&str> = text.lines().collect();
+                println!("--- kubectl {}", arguments.join(" "));
+                println!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
+        }
+    }
+}
+
+/// Stops the client on every way out.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One GET over a connection of its own.
+pub fn get(at: SocketAddr, host: &str, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
+/// The file of an example.
+pub fn example(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples")
+        .join(path)
+}
