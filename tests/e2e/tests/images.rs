@@ -69,7 +69,6 @@ const UNWANTED: [&str; 12] = [
     "mount",
 ];
 
-/// The images, built once for all tests of this file.
 /// Whether what takes whole images is not wanted here, which is then said.
 fn left_out() -> bool {
     let off = std::env::var("POSTERN_E2E").is_ok_and(|wish| wish == "off");
@@ -79,6 +78,7 @@ fn left_out() -> bool {
     off
 }
 
+/// The images, built once for all tests of this file.
 fn built() -> &'static Images {
     static BUILT: OnceLock<Images> = OnceLock::new();
     BUILT.get_or_init(|| {
