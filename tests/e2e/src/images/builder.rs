@@ -101,6 +101,8 @@ fn remove(path: &Path) -> Result<()> {
         let unshared = Command::new(tool)
             .args(["unshare", "rm", "-rf"])
             .arg(path)
+            // What it makes of its own goes with the rest.
+            .envs(["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"].map(|name| (name, path)))
             .stderr(Stdio::null())
             .status();
         if unshared.is_ok_and(|status| status.success()) {
@@ -206,8 +208,15 @@ impl Builder {
                     .arg(self.work.join("run"))
                     .args(["--storage-driver", "vfs"])
                     .env("TMPDIR", &self.work)
-                    // Without root, their cache of what they know of layers.
+                    // Without root, what they know of layers.
                     .env("XDG_DATA_HOME", self.work.join("data"));
+                // And what they make of networks. Who has podman has that anyway, and podman leaves a
+                // process that goes by it.
+                if self.tool == Tool::Buildah {
+                    command
+                        .env("XDG_CONFIG_HOME", self.work.join("config"))
+                        .env("XDG_RUNTIME_DIR", &self.work);
+                }
             }
         }
         command.stdin(Stdio::null());
