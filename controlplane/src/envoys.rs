@@ -52,7 +52,13 @@ impl Envoys {
         let mut state = self.state();
         match state.shards.get(shard) {
             Some(sender) => {
-                sender.send_replace(Arc::new(resources));
+                sender.send_if_modified(|held| {
+                    let same = Kind::ALL.iter().all(|kind| resources.same(held, *kind));
+                    if !same {
+                        *held = Arc::new(resources);
+                    }
+                    !same
+                });
             }
             None => {
                 let sender = watch::Sender::new(Arc::new(resources));

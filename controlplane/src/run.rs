@@ -192,23 +192,32 @@ async fn serve(
     loop {
         let snapshot: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
         let covered = coverage.borrow_and_update().clone();
-        if let Some(snapshot) = snapshot {
-            engine.update(&snapshot, &settled(&entitlement, &covered));
+        if let Some(snapshot) = &snapshot {
+            engine.update(snapshot, &settled(&entitlement, &covered));
             for (origin, reason) in engine.refused() {
                 tracing::warn!(%origin, %reason, "left out: Envoy would refuse it");
             }
             ready.set(true);
-            writer.set(Arc::new(engine.statuses()));
         }
-        tokio::select! {
-            changed = snapshots.changed() => changed.context("the API server is no longer watched")?,
-            changed = coverage.changed() => changed.context("the API server is no longer watched")?,
-            changed = acknowledged.changed() => changed.context("the Envoys are gone")?,
-            next = next_contract(&mut contracts) => {
-                entitlement = next?;
-                source.set_scope(scope(&entitlement));
-                whom.send_replace(Arc::new(subject_of(arguments, &entitlement)?));
+        // An acknowledgement changes statuses and nothing else.
+        loop {
+            if snapshot.is_some() {
+                writer.set(Arc::new(engine.statuses()));
             }
+            tokio::select! {
+                changed = snapshots.changed() => changed.context("the API server is no longer watched")?,
+                changed = coverage.changed() => changed.context("the API server is no longer watched")?,
+                changed = acknowledged.changed() => {
+                    changed.context("the Envoys are gone")?;
+                    continue;
+                }
+                next = next_contract(&mut contracts) => {
+                    entitlement = next?;
+                    source.set_scope(scope(&entitlement));
+                    whom.send_replace(Arc::new(subject_of(arguments, &entitlement)?));
+                }
+            }
+            break;
         }
     }
 }

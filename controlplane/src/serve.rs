@@ -30,6 +30,9 @@ use crate::envoys::Envoys;
 use crate::keys::{Keeper, Lifetimes, Part, Subject, SystemClock, store::DirectoryStore};
 use crate::tell::Teller;
 
+/// How long keys may take to be made and written to a directory.
+const KEYS: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// What to serve, and where.
 #[derive(Clone, Debug)]
 pub struct Serve {
@@ -227,7 +230,14 @@ async fn start(
         subject.subscribe(),
         leader.subscribe(),
     );
-    let tls = keeper.ready().await;
+    let made = tokio::time::timeout(KEYS, keeper.ready()).await;
+    let Ok(tls) = made else {
+        anyhow::bail!(
+            "GatewayInstance {key}: no keys can be kept below {}: {}",
+            home(options, key).display(),
+            keeper.troubles().join("; ")
+        );
+    };
     let listener = TcpListener::bind((options.bind, 0))
         .await
         .with_context(|| format!("cannot listen on {}", options.bind))?;

@@ -3,7 +3,7 @@
 //! Tenants may write EndpointSlices by hand: an address that could lead back into the pod or to a
 //! node's metadata service is never sent (CVE-2021-25740).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use postern_refs::{Key, Snapshot};
 
 use crate::Settings;
 use crate::backends::{BackendPort, upstream};
+use crate::index::Index;
 
 /// Which slices belong to which Service.
 #[derive(Debug, Default)]
 pub(crate) struct SliceIndex {
-    of_service: BTreeMap<Key, BTreeSet<Key>>,
+    of_service: Index,
     service_of: BTreeMap<Key, Key>,
 }
 
@@ -26,22 +27,14 @@ impl SliceIndex {
     pub(crate) fn update(&mut self, slice: &Key, now: Option<&EndpointSlice>) -> Vec<Key> {
         let mut concerned = Vec::new();
         if let Some(service) = self.service_of.remove(slice) {
-            if let Some(slices) = self.of_service.get_mut(&service) {
-                slices.remove(slice);
-                if slices.is_empty() {
-                    self.of_service.remove(&service);
-                }
-            }
+            self.of_service.remove(&service, slice);
             concerned.push(service);
         }
         if let Some(now) = now
             && !now.service.is_empty()
         {
             let service = slice.sibling(slice.namespace.clone(), now.service.clone());
-            self.of_service
-                .entry(service.clone())
-                .or_default()
-                .insert(slice.clone());
+            self.of_service.insert(&service, slice);
             self.service_of.insert(slice.clone(), service.clone());
             concerned.push(service);
         }
@@ -55,8 +48,7 @@ impl SliceIndex {
     ) -> impl Iterator<Item = &'a EndpointSlice> {
         self.of_service
             .get(service)
-            .into_iter()
-            .flatten()
+            .iter()
             .filter_map(|key| snapshot.endpoint_slices.get(key)?.valid())
     }
 }

@@ -10,7 +10,7 @@ use postern_refs::status::{Condition, GatewayStatus, ListenerStatus, Status, Sta
 
 use crate::Translation;
 use crate::outcome::{Problem, Subject};
-use crate::report::{GatewayReport, ListenerReport, message};
+use crate::report::{GatewayReport, ListenerReport, RESOLVED, condition, message};
 
 /// What became of an item at the Envoys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,12 +169,7 @@ fn listener(report: &ListenerReport, generation: i64, acks: &ShardAcks) -> Liste
             "NoConflicts",
             "No other listener excludes it.",
         ),
-        (
-            "ResolvedRefs",
-            Truth::True,
-            "ResolvedRefs",
-            "All references are resolved.",
-        ),
+        ("ResolvedRefs", Truth::True, "ResolvedRefs", RESOLVED),
     ] {
         let about: Vec<&Problem> = report
             .problems
@@ -213,7 +208,7 @@ fn listener(report: &ListenerReport, generation: i64, acks: &ShardAcks) -> Liste
 }
 
 fn programmed(report: &ListenerReport, generation: i64, acks: &ShardAcks) -> Condition {
-    let make = |status, reason: &str, text: &str| {
+    let make = |status, reason: &'static str, text: &str| {
         condition("Programmed", status, reason, text, generation)
     };
     let Some(table) = &report.needs_table else {
@@ -252,14 +247,4 @@ fn programmed(report: &ListenerReport, generation: i64, acks: &ShardAcks) -> Con
         "Programmed",
         "At least one ready Envoy serves it.",
     )
-}
-
-fn condition(kind: &str, status: Truth, reason: &str, message: &str, generation: i64) -> Condition {
-    Condition {
-        kind: kind.into(),
-        status,
-        reason: reason.into(),
-        message: message.into(),
-        observed_generation: generation,
-    }
 }

@@ -21,6 +21,7 @@ mod endpoints;
 mod filters;
 mod finish;
 mod frame;
+mod index;
 mod matches;
 mod memo;
 mod outcome;

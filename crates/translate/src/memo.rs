@@ -16,6 +16,7 @@ use postern_refs::{Key, Kind, Map, Name, Snapshot};
 use crate::backends::BackendPort;
 use crate::endpoints::{self, SliceIndex};
 use crate::frame::{self, Frames};
+use crate::index::Index;
 use crate::report::{GatewayReport, ListenerReport};
 use crate::route::{self, Context, RouteOutcome};
 use crate::secrets::Certificates;
@@ -36,7 +37,7 @@ pub struct Memo {
     frames: Frames,
     routes: BTreeMap<Key, RouteOutcome>,
     /// Which routes look at a Service.
-    readers: BTreeMap<Key, BTreeSet<Key>>,
+    readers: Index,
     attached: BTreeMap<(Key, Name), u32>,
     slices: SliceIndex,
     shards: BTreeMap<Text, Shard>,
@@ -204,8 +205,7 @@ impl Memo {
         } else {
             let readers = services
                 .iter()
-                .filter_map(|service| self.readers.get(service))
-                .flatten()
+                .flat_map(|service| self.readers.get(service))
                 .cloned();
             changed(&before.http_routes, &self.snapshot.http_routes)
                 .into_iter()
@@ -285,18 +285,10 @@ impl Memo {
             }
         }
         for service in old.iter().flat_map(|o| &o.services) {
-            if let Some(readers) = self.readers.get_mut(service) {
-                readers.remove(key);
-                if readers.is_empty() {
-                    self.readers.remove(service);
-                }
-            }
+            self.readers.remove(service, key);
         }
         for service in new.iter().flat_map(|o| &o.services) {
-            self.readers
-                .entry(service.clone())
-                .or_default()
-                .insert(key.clone());
+            self.readers.insert(service, key);
         }
         for listener in old.iter().flat_map(|o| &o.attached) {
             if let Some(count) = self.attached.get_mut(listener) {

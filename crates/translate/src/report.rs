@@ -1,6 +1,7 @@
 //! What is said about objects, before times and acknowledgements.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use postern_model::{TableId, Text};
 use postern_refs::objects::{Object, ParentRef, RouteKind};
@@ -11,6 +12,9 @@ use crate::outcome::{Problem, Subject};
 
 /// The most bytes of a condition's message that are kept; the API allows 32,768.
 const MESSAGE_LIMIT: usize = 4_096;
+/// What is said where nothing is wrong.
+const ATTACHED: &str = "The route is attached.";
+pub(crate) const RESOLVED: &str = "All references are resolved.";
 
 /// What is said about a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,12 +114,8 @@ fn route_conditions(
             .filter(|problem| problem.cause.condition(Subject::Route).condition == condition)
             .collect()
     };
-    let make = |kind: &str, status, reason: &str, message: String| Condition {
-        kind: kind.into(),
-        status,
-        reason: reason.into(),
-        message: message.into(),
-        observed_generation: generation,
+    let make = |kind, status, reason, message: String| {
+        condition(kind, status, reason, &message, generation)
     };
     let accepting = of("Accepted");
     let first_bad = accepting
@@ -134,7 +134,7 @@ fn route_conditions(
             message(&accepting, ""),
         ),
         _ => {
-            let text = message(&accepting, "The route is attached.");
+            let text = message(&accepting, ATTACHED);
             make("Accepted", Truth::True, "Accepted", text)
         }
     };
@@ -149,12 +149,7 @@ fn route_conditions(
                 message(&resolving, ""),
             )
         }
-        None => make(
-            "ResolvedRefs",
-            Truth::True,
-            "ResolvedRefs",
-            "All references are resolved.".into(),
-        ),
+        None => make("ResolvedRefs", Truth::True, "ResolvedRefs", RESOLVED.into()),
     };
     let mut conditions = vec![accepted, resolved];
     if let (Health::Partial, Some(effect)) = (health, first_bad) {
@@ -162,6 +157,34 @@ fn route_conditions(
         conditions.push(make("PartiallyInvalid", Truth::True, effect.reason, text));
     }
     conditions
+}
+
+/// A condition. Its words are few and stand in every route's status, so they are shared.
+pub(crate) fn condition(
+    kind: &'static str,
+    status: Truth,
+    reason: &'static str,
+    message: &str,
+    generation: i64,
+) -> Condition {
+    Condition {
+        kind: shared(kind),
+        status,
+        reason: shared(reason),
+        message: match message {
+            ATTACHED => shared(ATTACHED),
+            RESOLVED => shared(RESOLVED),
+            other => other.into(),
+        },
+        observed_generation: generation,
+    }
+}
+
+/// The one copy of a word of ours.
+fn shared(word: &'static str) -> Name {
+    static WORDS: Mutex<BTreeMap<&'static str, Name>> = Mutex::new(BTreeMap::new());
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    words.entry(word).or_insert_with(|| word.into()).clone()
 }
 
 /// The problems as one message; `otherwise` if there is none.

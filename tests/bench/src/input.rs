@@ -98,7 +98,6 @@ pub fn snapshot(hosts: bool) -> Snapshot {
                 protocol: "TCP".into(),
                 app_protocol: None,
             }],
-            selector: Default::default(),
         };
         Arc::make_mut(&mut snapshot.services)
             .insert(Key::new("bench", name.as_str()), object(&name, service));

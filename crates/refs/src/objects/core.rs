@@ -53,8 +53,6 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// The pods behind it (for network policies; the control plane uses EndpointSlices).
-    pub selector: BTreeMap<Name, Name>,
 }
 
 /// One port of an EndpointSlice.

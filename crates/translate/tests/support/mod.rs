@@ -80,7 +80,6 @@ pub fn put_service(snapshot: &mut Snapshot, name: &str, addresses: &[&str]) {
     let service = Service {
         kind: ServiceKind::Endpoints,
         ports: vec![port],
-        selector: Default::default(),
     };
     Arc::make_mut(&mut snapshot.services).insert(key(name), object("Service", name, 0, service));
     put_slice(snapshot, name, addresses);

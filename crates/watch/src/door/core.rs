@@ -1,6 +1,5 @@
 //! Service, EndpointSlice, Secret, Namespace.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,7 +12,7 @@ use postern_refs::{Kind, Map, Name, Snapshot};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::types::{List, Port, names};
+use super::types::{List, Port};
 use super::{Inside, Lower, Problem};
 use crate::text::{Text, intern};
 
@@ -27,7 +26,6 @@ pub struct ServiceDoor {
     kind: Option<Text>,
     #[serde(default)]
     ports: List<ServicePortDoor, 1024>,
-    selector: Option<BTreeMap<Text, Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,7 +100,6 @@ impl Lower for Service {
                 protocol: port.protocol.map_or_else(|| intern("TCP"), Name::from),
                 app_protocol: port.app_protocol.map(Name::from),
             }),
-            selector: names(door.selector),
         })
     }
 
