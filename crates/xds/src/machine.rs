@@ -362,7 +362,7 @@ impl Machine {
             .entries
             .entry(name.clone())
             .or_default();
-        entry.resend = false;
+        let again = std::mem::take(&mut entry.resend);
         entry.absent = false;
         entry.waits_for = None;
         if kind == Kind::Cluster {
@@ -383,6 +383,7 @@ impl Machine {
             name,
             version: resource.version,
             needs: resource.needs.clone(),
+            again,
         });
     }
 

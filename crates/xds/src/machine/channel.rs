@@ -67,6 +67,8 @@ pub(super) struct Sent {
     pub name: Arc<str>,
     pub version: u64,
     pub needs: Arc<[Arc<str>]>,
+    /// Envoy had to get it although it may have had it; still so if it refuses this.
+    pub again: bool,
 }
 
 /// The one response of this type that Envoy has not answered yet.
@@ -232,6 +234,11 @@ impl Channel {
                 if self.covers(&sent.name) {
                     let entry = self.entries.entry(sent.name.clone()).or_default();
                     entry.refuse(sent.version);
+                    // What was owed is still owed: a version that Envoy takes, even the one that it has.
+                    if sent.again {
+                        entry.resend = true;
+                        self.pending.insert(sent.name.clone());
+                    }
                 }
             }
             many => {
@@ -267,6 +274,7 @@ impl Channel {
             return;
         }
         let entry = self.entries.entry(sent.name.clone()).or_default();
+        entry.resend |= sent.again;
         let held = entry.held.get_or_insert_with(|| Held {
             version: None,
             sure: false,

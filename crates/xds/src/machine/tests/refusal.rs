@@ -113,3 +113,25 @@ fn the_reason_of_a_refusal_is_bounded() {
     assert!(detail.starts_with("a  [31mö"), "{detail}");
     assert!(detail.len() <= MAX_DETAIL && detail.len() > MAX_DETAIL - 4);
 }
+
+#[test]
+fn endpoints_owed_to_a_cluster_that_warms_are_owed_until_envoy_takes_some() {
+    let mut envoy = Envoy::with(&["Cluster/a@1", "Endpoints/a@1"]);
+    envoy.subscribe(Cluster, &[]);
+    envoy.ack(Cluster);
+    envoy.subscribe(Endpoints, &["a"]);
+    envoy.ack(Endpoints);
+    assert_eq!(
+        envoy.push(&["Cluster/a@2", "Endpoints/a@2"]),
+        "Cluster +a@2; Endpoints +a@2"
+    );
+    envoy.ack(Cluster);
+    assert_eq!(envoy.nack(Endpoints, "bad"), "");
+    // Back to those that it has: they end the warming all the same.
+    assert_eq!(
+        envoy.push(&["Cluster/a@2", "Endpoints/a@1"]),
+        "Endpoints +a@1"
+    );
+    assert_eq!(envoy.ack(Endpoints), "");
+    assert_eq!(envoy.push(&["Cluster/a@2", "Endpoints/a@1"]), "");
+}
