@@ -252,6 +252,10 @@ async fn statuses(
     );
     assert_eq!(parents[1]["controllerName"], CONTROLLER_NAME);
     assert_eq!(parents[1]["conditions"][0]["reason"], "Other");
+    // The watch may tell of a write before the write's own answer is in.
+    let mut written = writer.written();
+    let both = written.wait_for(|so_far| so_far.written >= 2);
+    drop(within("both answers", both).await.expect("alive"));
     assert_eq!(writer.written().borrow().written, 2);
 
     // It is idle: the Lease alone changes.
