@@ -23,6 +23,9 @@ pub const ENVOY: &str = "postern-default-envoy";
 pub const GATEWAY_SERVICE: &str = "postern-default-gateway";
 pub const ENTITLEMENT: &str = "postern-default-entitlement";
 
+/// Labels of the operator's pods.
+const OPERATOR_PODS: &str = "app.kubernetes.io/name=postern,app.kubernetes.io/component=operator";
+
 /// Two teams on a cluster.
 pub struct World {
     pub demo: Demo,
@@ -177,6 +180,11 @@ impl World {
     /// Stops the operator while `act` runs, and starts it again whatever happens.
     pub fn without_operator<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         self.scale(SYSTEM, "postern-operator", 0)?;
+        // A Deployment does not count pods that are ending, and such a one may still act.
+        self.wait("the operator's pods are gone", || {
+            let list = ["-n", SYSTEM, "pods", "-l", OPERATOR_PODS];
+            Ok(self.json(&list)?["items"] == serde_json::json!([]))
+        })?;
         let done = act();
         self.scale(SYSTEM, "postern-operator", 1)?;
         done
