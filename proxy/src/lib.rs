@@ -14,6 +14,7 @@
 //! - [`bootstrap`]: Envoy's bootstrap as typed values; no templates.
 //! - [`state`]: the private directory that holds the bootstrap and the admin socket.
 //! - [`admin`]: the client of Envoy's admin interface; only fixed paths can be asked for.
+//! - [`reach`]: waiting for the control plane before Envoy is started.
 //! - [`readiness`]: when an Envoy may be sent traffic; a pure function over Envoy's own counters.
 //! - [`server`]: the two endpoints that are reachable over the network, `/ready` and `/metrics`.
 //! - [`drain`]: leaving without failing a request.
@@ -29,9 +30,10 @@ pub mod bootstrap;
 pub mod drain;
 pub mod envoy;
 pub mod identity;
+pub mod reach;
 pub mod readiness;
 pub mod server;
 pub mod state;
 pub mod supervisor;
 
-pub use supervisor::{Settings, Stop, Supervisor};
+pub use supervisor::{Prepared, Settings, Stop, Supervisor};

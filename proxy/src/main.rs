@@ -8,7 +8,7 @@ use clap::Parser;
 use nix::sys::signal::Signal;
 use postern_proxy::args::{Cli, Command, Run, one_line};
 use postern_proxy::envoy::{self, LogFormat};
-use postern_proxy::{Stop, Supervisor};
+use postern_proxy::{Prepared, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -65,7 +65,15 @@ fn supervise(run: &Run) -> anyhow::Result<u8> {
         .block_on(async {
             // First, so that an early SIGTERM is not lost: process 1 has no default for it.
             let mut stops = stops()?;
-            let supervisor = Supervisor::start(&settings).await?;
+            let prepared = Prepared::new(&settings).await?;
+            tokio::select! {
+                () = prepared.control_plane() => {}
+                Some(Stop) = stops.recv() => {
+                    tracing::info!("told to end before Envoy was started");
+                    return Ok(0);
+                }
+            }
+            let supervisor = prepared.start()?;
             let status = supervisor.run(&mut stops).await?;
             tracing::info!(%status, "Envoy ended");
             Ok(envoy::exit_code(status))

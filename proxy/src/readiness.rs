@@ -30,6 +30,8 @@ const STATS: &str = concat!(
 /// What an Envoy still waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
+    /// The control plane's port does not answer: Envoy is not started yet.
+    ControlPlane,
     /// Its admin interface does not answer yet, or says that it initializes.
     Envoy,
     /// No set of clusters was taken.
@@ -48,6 +50,7 @@ pub enum Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ControlPlane => f.write_str("the control plane to answer"),
             Self::Envoy => f.write_str("Envoy to start"),
             Self::Clusters => f.write_str("clusters from the control plane"),
             Self::Listeners => f.write_str("listeners from the control plane"),

@@ -20,6 +20,7 @@ use crate::bootstrap::{Bootstrap, Inputs, SecretFiles, SecretPaths};
 use crate::drain;
 use crate::envoy::{self, Envoy, EnvoyLogLevel, Launch, LogFormat, Start};
 use crate::identity::{Authority, Identity};
+use crate::reach;
 use crate::readiness::{Phase, Waiting, watch_envoy};
 use crate::server::{self, Endpoint, Limits};
 use crate::state::{StateDir, StateError};
@@ -106,6 +107,31 @@ pub enum SupervisorError {
     Wait(#[source] io::Error),
 }
 
+/// What ends with its owner.
+#[derive(Debug)]
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// All but Envoy: its bootstrap is written and the two endpoints answer.
+#[derive(Debug)]
+pub struct Prepared {
+    settings: Settings,
+    bootstrap: PathBuf,
+    admin: Admin,
+    phase: watch::Sender<Phase>,
+    readiness: SocketAddr,
+    metrics: SocketAddr,
+    tasks: Tasks,
+    state: StateDir,
+}
+
 /// A running Envoy with its two endpoints. When dropped, all of it ends at once.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -115,36 +141,29 @@ pub struct Supervisor {
     phase: watch::Sender<Phase>,
     readiness: SocketAddr,
     metrics: SocketAddr,
-    tasks: Vec<JoinHandle<()>>,
+    // Held for its end.
+    _tasks: Tasks,
     // After Envoy, so that its lock outlives it.
     state: StateDir,
 }
 
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-impl Supervisor {
-    /// Writes the bootstrap and starts Envoy with it. Must be called in a Tokio runtime.
+impl Prepared {
+    /// Writes the bootstrap and opens the endpoints. Must be called in a Tokio runtime.
     ///
     /// # Errors
     ///
     /// Where a directory, file, address or binary is not as it must be; each says which.
-    pub async fn start(settings: &Settings) -> Result<Self, SupervisorError> {
-        Self::start_with(settings, |_| {}).await
+    pub async fn new(settings: &Settings) -> Result<Self, SupervisorError> {
+        Self::with(settings, |_| {}).await
     }
 
-    /// As [`Supervisor::start`], with a bootstrap that `change` has changed: for an Envoy that
-    /// takes its configuration from files.
+    /// As [`Prepared::new`], with a bootstrap that `change` has changed: for an Envoy that takes its
+    /// configuration from files.
     ///
     /// # Errors
     ///
-    /// As [`Supervisor::start`].
-    pub async fn start_with(
+    /// As [`Prepared::new`].
+    pub async fn with(
         settings: &Settings,
         change: impl FnOnce(&mut Bootstrap),
     ) -> Result<Self, SupervisorError> {
@@ -161,7 +180,56 @@ impl Supervisor {
         // Before Envoy: a taken address should not cost a start.
         let (ready_listener, readiness) = bind(settings.readiness, "readiness").await?;
         let (metrics_listener, metrics) = bind(settings.metrics, "metrics").await?;
+        let admin = Admin::new(socket);
+        let phase = watch::Sender::new(Phase::Starting(Waiting::Envoy));
+        let tasks = vec![
+            tokio::spawn(server::serve(
+                ready_listener,
+                Endpoint::Readiness(phase.subscribe()),
+                Limits::READINESS,
+            )),
+            tokio::spawn(server::serve(
+                metrics_listener,
+                Endpoint::metrics(admin.clone()),
+                Limits::METRICS,
+            )),
+        ];
+        Ok(Self {
+            settings: settings.clone(),
+            bootstrap,
+            admin,
+            phase,
+            readiness,
+            metrics,
+            tasks: Tasks(tasks),
+            state,
+        })
+    }
 
+    /// Returns once the control plane's port answers; not ready meanwhile.
+    pub async fn control_plane(&self) {
+        self.phase
+            .send_replace(Phase::Starting(Waiting::ControlPlane));
+        reach::control_plane(&self.settings.xds).await;
+        self.phase.send_replace(Phase::Starting(Waiting::Envoy));
+    }
+
+    /// Starts Envoy. Must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Where its binary cannot be started.
+    pub fn start(self) -> Result<Supervisor, SupervisorError> {
+        let Self {
+            settings,
+            bootstrap,
+            admin,
+            phase,
+            readiness,
+            metrics,
+            mut tasks,
+            state,
+        } = self;
         let envoy = Envoy::start(&Start {
             binary: &settings.envoy,
             bootstrap: &bootstrap,
@@ -183,42 +251,31 @@ impl Supervisor {
             %metrics,
             "Envoy started"
         );
-
-        let admin = Admin::new(socket);
-        let phase = watch::Sender::new(Phase::Starting(Waiting::Envoy));
-        let mut tasks = vec![
-            tokio::spawn(server::serve(
-                ready_listener,
-                Endpoint::Readiness(phase.subscribe()),
-                Limits::READINESS,
-            )),
-            tokio::spawn(server::serve(
-                metrics_listener,
-                Endpoint::metrics(admin.clone()),
-                Limits::METRICS,
-            )),
-            tokio::spawn(watch_envoy(admin.clone(), phase.clone())),
-        ];
+        tasks
+            .0
+            .push(tokio::spawn(watch_envoy(admin.clone(), phase.clone())));
         if std::process::id() == 1 {
             let pid = envoy.pid();
-            tasks.push(tokio::spawn(async move {
+            tasks.0.push(tokio::spawn(async move {
                 if let Err(error) = envoy::reap_strangers(pid).await {
                     tracing::warn!(%error, "children of others are not waited for");
                 }
             }));
         }
-        Ok(Self {
+        Ok(Supervisor {
             envoy,
             admin,
             drain: settings.drain,
             phase,
             readiness,
             metrics,
-            tasks,
+            _tasks: tasks,
             state,
         })
     }
+}
 
+impl Supervisor {
     /// Where `/ready` is served.
     pub fn readiness_address(&self) -> SocketAddr {
         self.readiness

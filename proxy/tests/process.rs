@@ -4,10 +4,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, IDENTITY, directory, envoy_binary};
@@ -17,11 +18,22 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_postern-proxy");
 
+/// A port that takes connections and says nothing on them.
+fn control_plane() -> &'static str {
+    static PORT: OnceLock<(TcpListener, String)> = OnceLock::new();
+    let (_, address) = PORT.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    });
+    address
+}
+
 fn arguments(root: &Path, envoy: &Path) -> Vec<String> {
     let state = root.join("state");
     let tls = root.join("tls");
     [
-        ("--xds", "127.0.0.1:9"),
+        ("--xds", control_plane()),
         ("--identity", IDENTITY),
         ("--tls-dir", tls.to_str().unwrap()),
         ("--state-dir", state.to_str().unwrap()),
@@ -221,6 +233,48 @@ async fn it_is_not_ready_without_a_control_plane_and_ends_when_told() {
     }
 }
 
+/// Before the control plane's port answers there is no Envoy, so none counts failures.
+#[test]
+fn envoy_waits_for_the_control_plane() {
+    let root = directory();
+    common::some_tls(&root.path().join("tls"));
+    let script = root.path().join("envoy");
+    std::fs::write(&script, "#!/bin/sh\nexit 42\n").unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let mut all = arguments(root.path(), &script);
+    let at = all.iter().position(|a| a == "--xds").unwrap();
+    all[at + 1] = address.to_string();
+    let waiting = || {
+        let mut child = Command::new(PROGRAM)
+            .env_clear()
+            .arg("run")
+            .args(&all)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = log.next().unwrap().unwrap();
+        assert_eq!(as_json(&line)["message"], "waiting for the control plane");
+        (child, log)
+    };
+
+    let (mut child, _log) = waiting();
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let (mut child, _log) = waiting();
+    assert!(child.try_wait().unwrap().is_none());
+    let _listener = TcpListener::bind(address).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(42));
+}
+
 #[test]
 fn a_killed_supervisor_takes_envoy_with_it() {
     let Some(envoy) = envoy_binary() else { return };
@@ -245,7 +299,6 @@ fn when_envoy_dies_so_does_the_supervisor_with_its_status() {
 
 #[test]
 fn the_status_of_an_envoy_that_ends_by_itself_is_passed_on() {
-    use std::os::unix::fs::PermissionsExt;
     let root = directory();
     let script = root.path().join("envoy");
     std::fs::write(&script, "#!/bin/sh\nexit 42\n").unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::{Files, directory, envoy_binary, eventually, get, listener_address, phase, stat};
-use postern_proxy::Supervisor;
+use postern_proxy::{Prepared, Supervisor};
 use postern_proxy::admin::AdminError;
 use postern_proxy::readiness::{Phase, Waiting};
 use serde_json::json;
@@ -149,12 +149,14 @@ async fn routes_that_never_come_are_not_ready() {
         let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": wait});
         files.resources("lds", &[common::listener("one", &ads)]);
         let settings = common::settings(envoy.clone(), root.path());
-        let supervisor = Supervisor::start_with(&settings, |bootstrap| {
+        let supervisor = Prepared::with(&settings, |bootstrap| {
             let file = |name| postern_proxy::bootstrap::ConfigSource::file(&files.path(name));
             bootstrap.dynamic_resources.lds_config = file("lds");
             bootstrap.dynamic_resources.cds_config = file("cds");
         })
         .await
+        .unwrap()
+        .start()
         .unwrap();
         phase(&supervisor, Phase::Starting(waiting)).await;
         assert_eq!(get(supervisor.readiness_address(), "/ready").await.0, 503);
@@ -165,7 +167,7 @@ async fn routes_that_never_come_are_not_ready() {
 async fn without_a_control_plane_it_is_never_ready() {
     let Some(envoy) = envoy_binary() else { return };
     let root = directory();
-    let supervisor = Supervisor::start(&common::settings(envoy, root.path()))
+    let supervisor = common::start(&common::settings(envoy, root.path()))
         .await
         .unwrap();
     phase(&supervisor, Phase::Starting(Waiting::Clusters)).await;
@@ -231,8 +233,8 @@ async fn a_state_directory_has_one_envoy() {
     let Some(envoy) = envoy_binary() else { return };
     let root = directory();
     let settings = common::settings(envoy, root.path());
-    let first = Supervisor::start(&settings).await.unwrap();
-    let error = Supervisor::start(&settings).await.unwrap_err();
+    let first = common::start(&settings).await.unwrap();
+    let error = common::start(&settings).await.unwrap_err();
     assert!(
         error
             .to_string()
@@ -247,7 +249,7 @@ async fn a_state_directory_has_one_envoy() {
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     })
     .await;
-    let again = Supervisor::start(&settings).await.unwrap();
+    let again = common::start(&settings).await.unwrap();
     phase(&again, Phase::Starting(Waiting::Clusters)).await;
 }
 

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{DEADLINE, directory, envoy_binary, settings};
-use postern_proxy::Supervisor;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, SerialNumber,
 };
@@ -192,7 +191,7 @@ async fn both_sides_show_who_they_are() {
     settings.xds_server_name = Some("controlplane.team-a.svc".to_owned());
     let leaf = authority.leaf(common::IDENTITY, 2);
     write(&settings.tls_dir, &leaf, &authority.pem);
-    let _supervisor = Supervisor::start(&settings).await.unwrap();
+    let _supervisor = common::start(&settings).await.unwrap();
     match server.next().await {
         Handshake::Done {
             client,
@@ -240,7 +239,7 @@ async fn others_are_not_believed() {
     write(&settings.tls_dir, &leaf, &authority.pem);
     let mut server = Server::start(server_config(&authority, &impostors[0])).await;
     settings.xds = server.address.to_string().parse().unwrap();
-    let _supervisor = Supervisor::start(&settings).await.unwrap();
+    let _supervisor = common::start(&settings).await.unwrap();
     for (index, impostor) in impostors.iter().enumerate() {
         let config = server_config(&authority, impostor);
         match server.next_with(&config).await {
@@ -279,7 +278,7 @@ async fn a_rotated_secret_is_taken_up() {
     let mut server = Server::start(server_config(&old, &server_old)).await;
     let mut settings = settings.clone();
     settings.xds = server.address.to_string().parse().unwrap();
-    let supervisor = Supervisor::start(&settings).await.unwrap();
+    let supervisor = common::start(&settings).await.unwrap();
     let pid = supervisor.envoy_pid();
     server.shown(&first.certificate).await;
 
@@ -309,7 +308,7 @@ async fn bad_files_are_mended_without_a_restart() {
     settings.xds = server.address.to_string().parse().unwrap();
     let leaf = authority.leaf(common::IDENTITY, 2);
     write(&settings.tls_dir, &leaf, "junk");
-    let supervisor = Supervisor::start(&settings).await.unwrap();
+    let supervisor = common::start(&settings).await.unwrap();
     common::eventually("a refusal", || async {
         let name = "sds.xds-validation.update_rejected";
         (common::stat(&supervisor, name).await? >= 1).then_some(())

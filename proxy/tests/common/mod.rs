@@ -14,7 +14,8 @@ use postern_proxy::bootstrap::ConfigSource;
 use postern_proxy::drain::Times;
 use postern_proxy::envoy::{self, EnvoyLogLevel, Launch, LogFormat};
 use postern_proxy::readiness::Phase;
-use postern_proxy::{Settings, Supervisor};
+use postern_proxy::supervisor::SupervisorError;
+use postern_proxy::{Prepared, Settings, Supervisor};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -131,14 +132,21 @@ impl Files {
     }
 
     pub async fn start(&self, settings: &Settings) -> Supervisor {
-        Supervisor::start_with(settings, |bootstrap| {
+        Prepared::with(settings, |bootstrap| {
             bootstrap.dynamic_resources.ads_config = None;
             bootstrap.dynamic_resources.lds_config = ConfigSource::file(&self.path("lds"));
             bootstrap.dynamic_resources.cds_config = ConfigSource::file(&self.path("cds"));
         })
         .await
         .unwrap()
+        .start()
+        .unwrap()
     }
+}
+
+/// An Envoy that does not wait for its control plane's port.
+pub async fn start(settings: &Settings) -> Result<Supervisor, SupervisorError> {
+    Prepared::new(settings).await?.start()
 }
 
 pub fn table(domains: &[&str], body: &str) -> Value {

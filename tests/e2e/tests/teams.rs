@@ -38,9 +38,10 @@ const PARTS: &[Part] = &[
     ("network", network::run),
     ("broken", broken::run),
     ("entitlement", faults::entitlement),
+    ("failures", quiet::nothing_failed),
     ("faults", faults::control_plane),
     ("idle", quiet::idle),
-    ("refused", quiet::refused),
+    ("refused", quiet::at_last),
 ];
 
 /// Ends the cluster on every way out.

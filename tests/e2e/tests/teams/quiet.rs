@@ -72,8 +72,40 @@ fn versions(world: &World) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// No Envoy refused anything, as it and as its control plane count.
-pub fn refused(world: &World) -> Result<()> {
+/// Nothing was refused and nothing failed, while each team's control plane was there all the time.
+pub fn nothing_failed(world: &World) -> Result<()> {
+    refused(world)?;
+    for team in ["team-a", "team-b"] {
+        failures(world, team)?;
+    }
+    Ok(())
+}
+
+/// No Envoy refused anything, as it and as its control plane count. The control plane of team-b was
+/// there all the time.
+pub fn at_last(world: &World) -> Result<()> {
+    refused(world)?;
+    failures(world, "team-b")
+}
+
+/// `update_failure` counts streams that broke too: it is 0 where no control plane was lost.
+fn failures(world: &World, team: &str) -> Result<()> {
+    for (pod, ip) in world.pods_of(team, ENVOY)? {
+        let at = SocketAddr::new(ip, ports::PROXY_METRICS);
+        let (_, text) = world.get(at, "metrics", "/metrics")?;
+        let failed: Vec<&str> = text
+            .lines()
+            .filter(|line| {
+                let name = line.split(['{', ' ']).next().unwrap_or_default();
+                name.ends_with("update_failure") && !line.ends_with(" 0")
+            })
+            .collect();
+        ensure!(failed.is_empty(), "{pod}: {failed:?}");
+    }
+    Ok(())
+}
+
+fn refused(world: &World) -> Result<()> {
     for team in ["team-a", "team-b"] {
         for (pod, ip) in world.pods_of(team, ENVOY)? {
             let at = SocketAddr::new(ip, ports::PROXY_METRICS);
@@ -83,13 +115,8 @@ pub fn refused(world: &World) -> Result<()> {
                 sum(&text, "update_success")? > 0.0,
                 "{pod} counts no updates"
             );
-            // `update_failure` counts streams that broke too, and the control plane was down meanwhile.
             let count = sum(&text, "update_rejected")?;
             ensure!(count == 0.0, "{pod}: update_rejected is {count}");
-            println!(
-                "           {pod}: update_failure {}",
-                sum(&text, "update_failure")?
-            );
         }
         for (pod, ip) in world.pods_of(team, CONTROL_PLANE)? {
             let at = SocketAddr::new(ip, ports::CONTROL_PLANE_METRICS);
