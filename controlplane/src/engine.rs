@@ -1,6 +1,7 @@
 //! From a Snapshot to what the Envoys hold, and back to statuses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_api::EntitlementStatus;
@@ -8,12 +9,22 @@ use postern_envoy::{Encoder, Options};
 use postern_model::{Origin, Text};
 use postern_refs::Snapshot;
 use postern_refs::status::Statuses;
-use postern_translate::{Memo, Settings, Translation, finish, translate};
+use postern_translate::{Acks, Memo, Settings, ShardAcks, Translation, finish, translate};
 
 use crate::envoys::Envoys;
 
+/// Which Envoys count when it is said that a Gateway is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// All: they are plain processes, and no Service stands before them.
+    All,
+    /// Those that are ready endpoints of the Gateway's Service.
+    ReadyEndpoints,
+}
+
 /// One instance's translator, encoders and Envoys.
 pub struct Engine {
+    counted: Counted,
     memo: Memo,
     options: Options,
     encoders: BTreeMap<Text, Encoder>,
@@ -24,8 +35,14 @@ pub struct Engine {
 impl Engine {
     /// An engine that has translated nothing yet.
     #[must_use]
-    pub fn new(settings: Settings, options: Options, envoys: Arc<Envoys>) -> Engine {
+    pub fn new(
+        settings: Settings,
+        options: Options,
+        counted: Counted,
+        envoys: Arc<Envoys>,
+    ) -> Engine {
         Engine {
+            counted,
             memo: Memo::new(settings),
             options,
             encoders: BTreeMap::new(),
@@ -52,7 +69,35 @@ impl Engine {
     /// The statuses of everything, with what the Envoys acknowledged so far.
     #[must_use]
     pub fn statuses(&self) -> Statuses {
-        finish(&self.translation, &self.envoys.acks())
+        finish(&self.translation, &self.acks())
+    }
+
+    fn acks(&self) -> Acks {
+        let mut acks = Acks::new();
+        // Gateways of one shard have the same Envoys, so nearly always the same acknowledgements.
+        let mut last: Option<(&Text, &BTreeSet<IpAddr>, Arc<ShardAcks>)> = None;
+        for (gateway, report) in self.translation.gateways.iter() {
+            let Some(ready) = self.translation.ready.get(gateway) else {
+                continue;
+            };
+            let of_gateway = match &last {
+                Some((shard, addresses, acks))
+                    if **shard == report.shard && *addresses == ready =>
+                {
+                    acks.clone()
+                }
+                _ => Arc::new(
+                    self.envoys
+                        .acks(&report.shard, |address| match self.counted {
+                            Counted::All => true,
+                            Counted::ReadyEndpoints => ready.contains(&address),
+                        }),
+                ),
+            };
+            last = Some((&report.shard, ready, of_gateway.clone()));
+            acks.insert(gateway.clone(), of_gateway);
+        }
+        acks
     }
 
     /// What could not be sent to any Envoy, and why. Nothing, unless the translator let something

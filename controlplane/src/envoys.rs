@@ -1,11 +1,12 @@
 //! The Envoys of an instance: what each shard is to hold, and what became of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use postern_envoy::{Kind, Resources};
 use postern_model::{TableId, Text};
-use postern_translate::{Ack, Acks, ShardAcks};
+use postern_translate::{Ack, ShardAcks};
 use postern_xds::server::{Directory, StreamId};
 use postern_xds::{Event, Identity};
 use tokio::sync::watch;
@@ -27,9 +28,10 @@ struct State {
 }
 
 /// What one Envoy said. Listeners and route tables only: nothing else shows in a status.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stream {
     shard: Text,
+    address: IpAddr,
     held: BTreeMap<(Kind, Arc<str>), u64>,
     refused: BTreeMap<(Kind, Arc<str>), (u64, String)>,
 }
@@ -78,38 +80,36 @@ impl Envoys {
         self.changed.subscribe()
     }
 
-    /// What the Envoys hold of what they are to hold.
+    /// What the Envoys of a shard hold of what they are to hold, of those at addresses that count.
+    /// What one of them refused is told of all: none may be ready because of it.
     #[must_use]
-    pub fn acks(&self) -> Acks {
+    pub fn acks(&self, shard: &Text, counts: impl Fn(IpAddr) -> bool) -> ShardAcks {
         let state = self.state();
-        state
-            .shards
-            .iter()
-            .map(|(shard, sender)| {
-                let resources = sender.borrow();
-                let streams: Vec<&Stream> = state
-                    .streams
-                    .values()
-                    .filter(|stream| stream.shard == *shard)
-                    .collect();
-                let streams = &streams;
-                let of = |kind: Kind| {
-                    resources
-                        .of(kind)
-                        .iter()
-                        .filter_map(move |(name, resource)| {
-                            Some((name.clone(), ack(streams, kind, name, resource.version)?))
-                        })
-                };
-                let acks = ShardAcks {
-                    listeners: of(Kind::Listener).collect(),
-                    tables: of(Kind::Routes)
-                        .map(|(name, ack)| (TableId(name), ack))
-                        .collect(),
-                };
-                (shard.clone(), acks)
-            })
-            .collect()
+        let Some(sender) = state.shards.get(shard) else {
+            return ShardAcks::default();
+        };
+        let resources = sender.borrow();
+        let of_shard = || state.streams.values().filter(|s| s.shard == *shard);
+        let all: Vec<&Stream> = of_shard().collect();
+        let counting: Vec<&Stream> = of_shard().filter(|s| counts(s.address)).collect();
+        let of = |kind: Kind| {
+            let (all, counting) = (&all, &counting);
+            resources
+                .of(kind)
+                .iter()
+                .filter_map(move |(name, resource)| {
+                    Some((
+                        name.clone(),
+                        ack(counting, all, kind, name, resource.version)?,
+                    ))
+                })
+        };
+        ShardAcks {
+            listeners: of(Kind::Listener).collect(),
+            tables: of(Kind::Routes)
+                .map(|(name, ack)| (TableId(name), ack))
+                .collect(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,10 +126,16 @@ impl Envoys {
 
 /// One Envoy that holds it is enough; a new one that joins does not take that away. A table counts
 /// at any version: a route that changes does not make a Gateway unready for a moment.
-fn ack(streams: &[&Stream], kind: Kind, name: &Arc<str>, version: u64) -> Option<Ack> {
+fn ack(
+    counting: &[&Stream],
+    all: &[&Stream],
+    kind: Kind,
+    name: &Arc<str>,
+    version: u64,
+) -> Option<Ack> {
     let key = (kind, name.clone());
     let held = |any: bool| {
-        streams.iter().any(|stream| {
+        counting.iter().any(|stream| {
             stream
                 .held
                 .get(&key)
@@ -139,7 +145,7 @@ fn ack(streams: &[&Stream], kind: Kind, name: &Arc<str>, version: u64) -> Option
     if held(false) {
         return Some(Ack::Acknowledged);
     }
-    let refused = streams
+    let refused = all
         .iter()
         .find_map(|stream| match stream.refused.get(&key) {
             Some((refused, said)) if *refused == version => {
@@ -159,6 +165,16 @@ impl Directory for Envoys {
             .shards
             .get(identity.shard())
             .map(watch::Sender::subscribe)
+    }
+
+    fn opened(&self, identity: &Identity, stream: StreamId, address: IpAddr) {
+        let opened = Stream {
+            shard: identity.shard().into(),
+            address,
+            held: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        };
+        self.state().streams.insert(stream, opened);
     }
 
     fn event(&self, identity: &Identity, stream: StreamId, event: Event) {
@@ -183,8 +199,9 @@ impl Directory for Envoys {
             return;
         }
         let mut state = self.state();
-        let known = state.streams.entry(stream).or_default();
-        known.shard = identity.shard().into();
+        let Some(known) = state.streams.get_mut(&stream) else {
+            return;
+        };
         for (name, version) in names {
             match &detail {
                 None => {
@@ -262,16 +279,19 @@ mod tests {
         let envoys = Envoys::new("postern.local", "a", "default");
         let shard: Text = "default".into();
         let who = identity("a", "default");
-        let state = |envoys: &Envoys| {
-            envoys.acks()[&shard]
-                .tables
-                .get(&TableId("t".into()))
-                .cloned()
+        let [here, there, absent] = [1, 2, 3].map(|last| IpAddr::from([10, 0, 0, last]));
+        let at = |envoys: &Envoys, ready: &[IpAddr]| {
+            let acks = envoys.acks(&shard, |address| ready.contains(&address));
+            acks.tables.get(&TableId("t".into())).cloned()
         };
+        let state = |envoys: &Envoys| at(envoys, &[here, there]);
         envoys.publish(&shard, table(1));
         assert_eq!(state(&envoys), None);
+        envoys.opened(&who, StreamId(1), here);
+        envoys.opened(&who, StreamId(2), there);
         envoys.event(&who, StreamId(1), acknowledged(1));
         assert_eq!(state(&envoys), Some(Ack::Acknowledged));
+        assert_eq!(at(&envoys, &[absent]), None, "not ready yet");
         envoys.event(&who, StreamId(2), acknowledged(9));
         assert_eq!(
             state(&envoys),
@@ -292,8 +312,14 @@ mod tests {
         };
         envoys.event(&who, StreamId(1), refused);
         assert_eq!(state(&envoys), Some(Ack::Refused("no".into())));
+        assert_eq!(
+            at(&envoys, &[absent]),
+            Some(Ack::Refused("no".into())),
+            "a refusal is told, whoever it came from"
+        );
         envoys.event(&who, StreamId(2), acknowledged(2));
         assert_eq!(state(&envoys), Some(Ack::Acknowledged));
+        assert_eq!(at(&envoys, &[there]), Some(Ack::Acknowledged));
         envoys.closed(&who, StreamId(2));
         assert_eq!(
             state(&envoys),

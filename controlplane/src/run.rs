@@ -34,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::engine::Engine;
+use crate::engine::{Counted, Engine};
 use crate::envoys::Envoys;
 use crate::keys::store::{KubernetesStore, Names};
 use crate::keys::{Keeper, Lifetimes, Subject, SystemClock, subject};
@@ -186,7 +186,12 @@ async fn serve(
         source.observed(),
         lease.leader(),
     );
-    let mut engine = Engine::new(Settings::default(), Encoding::default(), envoys);
+    let mut engine = Engine::new(
+        Settings::default(),
+        Encoding::default(),
+        Counted::ReadyEndpoints,
+        envoys,
+    );
     let mut snapshots = source.snapshots();
     let mut coverage = source.coverage();
     loop {

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::engine::Engine;
+use crate::engine::{Counted, Engine};
 use crate::envoys::Envoys;
 use crate::keys::{Keeper, Lifetimes, Part, Subject, SystemClock, store::DirectoryStore};
 use crate::tell::Teller;
@@ -265,7 +265,7 @@ async fn start(
         }
     });
     Ok(Tenant {
-        engine: Engine::new(settings, encoding, envoys),
+        engine: Engine::new(settings, encoding, Counted::All, envoys),
         entitlement: EntitlementStatus::default(),
         subject,
         xds,

@@ -3,7 +3,7 @@
 //! Tenants may write EndpointSlices by hand: an address that could lead back into the pod or to a
 //! node's metadata service is never sent (CVE-2021-25740).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -117,6 +117,17 @@ pub(crate) fn cluster(
             endpoints,
         }),
     ))
+}
+
+/// The addresses of a Service's ready endpoints, whatever their ports.
+pub(crate) fn ready(service: &Key, snapshot: &Snapshot, slices: &SliceIndex) -> BTreeSet<IpAddr> {
+    slices
+        .slices(service, snapshot)
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| endpoint.ready)
+        .flat_map(|endpoint| &endpoint.addresses)
+        .map(IpAddr::to_canonical)
+        .collect()
 }
 
 impl Settings {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postern_model::{TableId, Text};
-use postern_refs::Kind;
 use postern_refs::status::{Condition, GatewayStatus, ListenerStatus, Status, Statuses, Truth};
+use postern_refs::{Key, Kind};
 
 use crate::Translation;
 use crate::outcome::{Problem, Subject};
@@ -21,7 +21,7 @@ pub enum Ack {
     Refused(Text),
 }
 
-/// What the Envoys of one shard acknowledged. What stands in neither map waits.
+/// What Envoys of one shard acknowledged. What stands in neither map waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardAcks {
     /// Listeners by name.
@@ -30,8 +30,9 @@ pub struct ShardAcks {
     pub tables: BTreeMap<TableId, Ack>,
 }
 
-/// Acknowledgements by shard.
-pub type Acks = BTreeMap<Text, ShardAcks>;
+/// Acknowledgements by Gateway: of the Envoys that count for it, which are ready endpoints of its
+/// Service where it has one.
+pub type Acks = BTreeMap<Key, Arc<ShardAcks>>;
 
 /// The statuses of everything that was translated.
 #[must_use]
@@ -39,8 +40,8 @@ pub fn finish(translation: &Translation, acks: &Acks) -> Statuses {
     let mut statuses = (*translation.routes).clone();
     let none = ShardAcks::default();
     for (key, report) in translation.gateways.iter() {
-        let shard = acks.get(&report.shard).unwrap_or(&none);
-        let status = Status::Gateway(gateway(report, shard));
+        let acks = acks.get(key).map_or(&none, |acks| &**acks);
+        let status = Status::Gateway(gateway(report, acks));
         statuses.insert((Kind::Gateway, key.clone()), Arc::new(status));
     }
     statuses

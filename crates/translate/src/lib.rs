@@ -30,7 +30,8 @@ mod route;
 mod secrets;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_api::EntitlementStatus;
@@ -75,6 +76,8 @@ pub struct Translation {
     pub gateways: Arc<BTreeMap<Key, Arc<GatewayReport>>>,
     /// The statuses of routes, which wait for nothing.
     pub routes: Arc<Statuses>,
+    /// The ready endpoints of each Gateway's Service: where its Envoys are.
+    pub ready: BTreeMap<Key, BTreeSet<IpAddr>>,
 }
 
 /// Translates. With the memo of the last pass, only what changed is recomputed; the result is the

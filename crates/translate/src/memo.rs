@@ -5,6 +5,7 @@
 //! comes out equal to the last result is the same `Arc` as then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_api::EntitlementStatus;
@@ -117,7 +118,21 @@ impl Memo {
                 .collect(),
             gateways: self.gateways.clone(),
             routes: self.statuses.clone(),
+            ready: self.ready(),
         }
+    }
+
+    /// Where the Envoys of each Gateway are that get traffic: few, and looked up afresh.
+    fn ready(&self) -> BTreeMap<Key, BTreeSet<IpAddr>> {
+        let entitled = self.entitlement.gateways.iter().map(|gateway| {
+            let key = Key::new(gateway.namespace.as_str(), gateway.name.as_str());
+            let service = key.sibling(key.namespace.clone(), gateway.service.as_str());
+            let ready = endpoints::ready(&service, &self.snapshot, &self.slices);
+            (key, ready)
+        });
+        entitled
+            .filter(|(key, _)| self.frames.contains_key(key))
+            .collect()
     }
 
     /// Looks at the Gateways again if anything they depend on changed. Whether any frame did.

@@ -17,6 +17,7 @@ mod tests;
 mod tls;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub trait Directory: Send + Sync + 'static {
     /// A reconnecting Envoy drops what is missing here: nothing must be returned before the first
     /// resources are complete.
     fn resources(&self, identity: &Identity) -> Option<watch::Receiver<Arc<Resources>>>;
+
+    /// An Envoy has opened a stream, from this address. Called once for each stream, first.
+    fn opened(&self, identity: &Identity, stream: StreamId, address: IpAddr);
 
     /// An Envoy has acknowledged or refused something.
     fn event(&self, identity: &Identity, stream: StreamId, event: Event);

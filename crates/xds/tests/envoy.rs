@@ -7,7 +7,7 @@ mod real;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,6 +43,8 @@ impl Directory for One {
     fn resources(&self, identity: &Identity) -> Option<watch::Receiver<Arc<Resources>>> {
         (identity.to_string() == ENVOY).then(|| self.resources.subscribe())
     }
+
+    fn opened(&self, _: &Identity, _: StreamId, _: IpAddr) {}
 
     fn event(&self, _: &Identity, _: StreamId, event: Event) {
         self.events.lock().unwrap().push(event);

@@ -1,5 +1,6 @@
 //! The RPCs: each delta stream is a task that feeds one machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,6 +74,7 @@ impl AggregatedDiscoveryService for Ads {
                 self.metrics.clone(),
                 granted.identity,
                 id,
+                granted.address,
             ),
             machine: Machine::new(),
             resources: granted.resources,
@@ -100,9 +102,11 @@ impl Open {
         metrics: Arc<Metrics>,
         identity: Identity,
         id: StreamId,
+        address: IpAddr,
     ) -> Open {
         metrics.open();
-        tracing::info!(%identity, stream = id.0, "Envoy connected");
+        tracing::info!(%identity, stream = id.0, %address, "Envoy connected");
+        directory.opened(&identity, id, address);
         Open {
             directory,
             metrics,

@@ -1,5 +1,6 @@
 //! Who is not known gets nothing: a layer around everything that the server answers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -20,6 +21,8 @@ use crate::identity::Identity;
 #[derive(Clone)]
 pub(super) struct Granted {
     pub identity: Identity,
+    /// Where the client is, as the socket says.
+    pub address: IpAddr,
     pub resources: watch::Receiver<Arc<Resources>>,
     /// When the client's certificate expires.
     pub expires: Option<Instant>,
@@ -58,6 +61,7 @@ impl Authenticate {
         peer.admit();
         Ok(Granted {
             identity: identity.clone(),
+            address: peer.address().ip().to_canonical(),
             resources,
             expires: peer.expires(),
         })

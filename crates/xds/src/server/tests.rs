@@ -34,12 +34,19 @@ struct OneEnvoy {
     identity: Identity,
     resources: Mutex<Option<watch::Receiver<Arc<Resources>>>>,
     heard: mpsc::UnboundedSender<String>,
+    opened: Mutex<Vec<StreamId>>,
 }
 
 impl Directory for OneEnvoy {
     fn resources(&self, identity: &Identity) -> Option<watch::Receiver<Arc<Resources>>> {
         let resources = self.resources.lock().unwrap();
         resources.clone().filter(|_| *identity == self.identity)
+    }
+
+    fn opened(&self, identity: &Identity, stream: StreamId, address: IpAddr) {
+        assert_eq!(*identity, self.identity);
+        assert!(address.is_loopback());
+        self.opened.lock().unwrap().push(stream);
     }
 
     fn event(&self, identity: &Identity, stream: StreamId, event: Event) {
@@ -105,6 +112,7 @@ impl Rig {
             identity: GOOD.parse().unwrap(),
             resources: Mutex::new(Some(newest_resources)),
             heard,
+            opened: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -299,6 +307,7 @@ async fn an_envoy_is_served_and_heard() {
     );
     envoy.answer(Kind::Cluster, None).await;
     assert_eq!(rig.heard().await, r#"1 ack Cluster [("a", 1)]"#);
+    assert_eq!(*rig.directory.opened.lock().unwrap(), [StreamId(1)]);
     rig.resources.send_replace(clusters(&[("a", 0x1f, 10)]));
     assert_eq!(
         envoy.next().await.unwrap(),
