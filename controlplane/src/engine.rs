@@ -8,7 +8,7 @@ use postern_api::EntitlementStatus;
 use postern_envoy::{Encoder, Options};
 use postern_model::{Origin, Text};
 use postern_refs::Snapshot;
-use postern_refs::status::Statuses;
+use postern_refs::status::{Status, Statuses};
 use postern_translate::{Acks, Memo, Settings, ShardAcks, Translation, finish, translate};
 
 use crate::envoys::Envoys;
@@ -70,6 +70,21 @@ impl Engine {
     #[must_use]
     pub fn statuses(&self) -> Statuses {
         finish(&self.translation, &self.acks())
+    }
+
+    /// As [`Engine::statuses`], without Gateways that only wait for their Envoys' word: after a start
+    /// these have not come back yet, and what was said of them before still holds.
+    #[must_use]
+    pub fn statuses_for_now(&self) -> Statuses {
+        let mut statuses = self.statuses();
+        statuses.retain(|_, status| match &**status {
+            Status::Gateway(gateway) => !gateway
+                .conditions
+                .iter()
+                .any(|known| &*known.kind == "Programmed" && &*known.reason == "Pending"),
+            Status::Route(_) => true,
+        });
+        statuses
     }
 
     fn acks(&self) -> Acks {

@@ -39,6 +39,10 @@ use crate::envoys::Envoys;
 use crate::keys::store::{KubernetesStore, Names};
 use crate::keys::{Keeper, Lifetimes, Subject, SystemClock, subject};
 
+/// How long after a start Envoys may take to connect again before it is said that none serves. They
+/// try every few seconds.
+const RETURN_OF_ENVOYS: Duration = Duration::from_secs(15);
+
 /// How the control plane runs.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
@@ -192,6 +196,8 @@ async fn serve(
         Counted::ReadyEndpoints,
         envoys,
     );
+    let return_of_envoys = tokio::time::Instant::now() + RETURN_OF_ENVOYS;
+    let mut early = true;
     let mut snapshots = source.snapshots();
     let mut coverage = source.coverage();
     loop {
@@ -207,9 +213,17 @@ async fn serve(
         // An acknowledgement changes statuses and nothing else.
         loop {
             if snapshot.is_some() {
-                writer.set(Arc::new(engine.statuses()));
+                writer.set(Arc::new(if early {
+                    engine.statuses_for_now()
+                } else {
+                    engine.statuses()
+                }));
             }
             tokio::select! {
+                () = tokio::time::sleep_until(return_of_envoys), if early => {
+                    early = false;
+                    continue;
+                }
                 changed = snapshots.changed() => changed.context("the API server is no longer watched")?,
                 changed = coverage.changed() => changed.context("the API server is no longer watched")?,
                 changed = acknowledged.changed() => {

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::{Files, directory, envoy_binary, eventually, get, listener_address, phase, stat};
+use postern_proxy::Prepared;
 use postern_proxy::admin::AdminError;
 use postern_proxy::readiness::{Phase, Waiting};
-use postern_proxy::{Prepared, Supervisor};
 use serde_json::json;
 
 #[tokio::test]

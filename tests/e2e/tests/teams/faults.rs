@@ -71,6 +71,15 @@ pub fn entitlement(world: &World) -> Result<()> {
 /// The control plane dies; Envoys go on, and a fresh one waits for it.
 pub fn control_plane(world: &World) -> Result<()> {
     let at = world.node_port("team-a", 80)?;
+    let programmed = || {
+        world.value(
+            "team-a",
+            "gateway/default",
+            "{.status.conditions[?(@.type==\"Programmed\")]['status','lastTransitionTime']}",
+        )
+    };
+    let before = programmed()?;
+    ensure!(before.starts_with("True "), "Programmed is {before}");
     world.under_load(at, SHOP, "/", || {
         let old = world.pods_of("team-a", CONTROL_PLANE)?;
         for (pod, _) in &old {
@@ -95,6 +104,11 @@ pub fn control_plane(world: &World) -> Result<()> {
         })
     })?;
     change_arrives(world, "after-kill")?;
+    ensure!(
+        programmed()? == before,
+        "Programmed was {before}, and is {} after its control plane was killed",
+        programmed()?
+    );
 
     // Who scales back what was scaled here is the operator: it is away meanwhile.
     world.without_operator(|| {
