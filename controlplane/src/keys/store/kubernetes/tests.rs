@@ -1,4 +1,5 @@
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use postern_cluster::{Cluster, Options};
 use rustls::pki_types::UnixTime;
 use serde_json::json;
 use tokio::sync::watch;
@@ -228,13 +229,26 @@ async fn a_refusal_says_what_was_refused_and_shows_no_key() {
     assert!(!shown.contains("PRIVATE"));
 }
 
-/// `POSTERN_TEST_KUBECONFIG` names the kubeconfig of a cluster that may be written to.
+/// Takes the cluster away however the test ends.
+struct Gone(String);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Err(error) = Cluster::remove(&self.0) {
+            eprintln!("cluster {} was not removed: {error:#}", self.0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_real_api_server_does_the_same() {
-    let Ok(path) = std::env::var("POSTERN_TEST_KUBECONFIG") else {
-        println!("not run: POSTERN_TEST_KUBECONFIG is not set");
-        return;
+    let gone = Gone(format!("keys-{}", std::process::id()));
+    let options = Options {
+        light: true,
+        ..Options::default()
     };
+    let cluster = Cluster::up(&gone.0, &options).unwrap();
+    let path = cluster.kubeconfig();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::config::Kubeconfig::read_from(path).unwrap();
     let options = kube::config::KubeConfigOptions::default();
