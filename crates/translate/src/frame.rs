@@ -343,7 +343,8 @@ impl Builder<'_> {
                     Cause::RefNotPermitted,
                     field.clone(),
                     format!(
-                        "no ReferenceGrant in namespace {namespace} lets this Gateway name that Secret"
+                        "references to Secrets of another namespace are not permitted; use a Secret of namespace {}",
+                        gateway.namespace
                     ),
                 ));
             }

@@ -153,7 +153,10 @@ fn route_conditions(
     };
     let mut conditions = vec![accepted, resolved];
     if let (Health::Partial, Some(effect)) = (health, first_bad) {
-        let text = format!("These rules answer 500: {}", message(&accepting, ""));
+        let text = format!(
+            "Not all of the route serves as it is written: {}",
+            message(&accepting, "")
+        );
         conditions.push(make("PartiallyInvalid", Truth::True, effect.reason, text));
     }
     conditions
