@@ -33,7 +33,8 @@ pub struct HeaderMatch {
     /// The header's name in lower case.
     pub name: Text,
     /// The value. A header that comes several times matches if one of its values does (Envoy 1.39
-    /// and later).
+    /// and later); but Envoy holds some well-known ones (`accept`, `authorization`, `user-agent` …)
+    /// as one value, joined by commas.
     pub value: ValueMatch,
 }
 
@@ -122,7 +123,7 @@ pub struct Redirect {
     pub scheme: Option<Text>,
     /// The host name.
     pub host: Option<Text>,
-    /// The port; resolved by the translator, who knows the listener's.
+    /// The port; resolved by the translator, who knows the listener's. Given wherever a scheme is.
     pub port: Option<u16>,
     /// The path.
     pub path: Option<PathRewrite>,

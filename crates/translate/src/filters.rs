@@ -3,7 +3,9 @@
 //! Source: Gateway API, `HTTPRouteFilter`, `HTTPRequestRedirectFilter`.
 
 use postern_model::{PathRewrite, Redirect};
-use postern_refs::objects::{HttpFilter, PathRewrite as Wanted, Redirect as WantedRedirect};
+use postern_refs::objects::{
+    HttpFilter, HttpMatch, HttpRule, PathRewrite as Wanted, PathType, Redirect as WantedRedirect,
+};
 use postern_refs::{FieldPath, Name};
 
 use crate::matches::{check_path, prefix, shown};
@@ -14,24 +16,16 @@ use crate::outcome::{Cause, Outcome, Problem};
 pub(crate) type Filters = Result<Option<Redirect>, ()>;
 
 /// All filters of a rule.
-pub(crate) fn lower(
-    filters: &[HttpFilter],
-    backends: usize,
-    field: &FieldPath,
-) -> Outcome<Filters> {
-    match try_lower(filters, backends, field) {
+pub(crate) fn lower(rule: &HttpRule, field: &FieldPath) -> Outcome<Filters> {
+    match try_lower(rule, field) {
         Ok(redirect) => Outcome::clean(Ok(redirect)),
         Err(problem) => Outcome::flawed(Err(()), problem),
     }
 }
 
-fn try_lower(
-    filters: &[HttpFilter],
-    backends: usize,
-    field: &FieldPath,
-) -> Result<Option<Redirect>, Problem> {
+fn try_lower(rule: &HttpRule, field: &FieldPath) -> Result<Option<Redirect>, Problem> {
     let mut made = None;
-    for (position, filter) in filters.iter().enumerate() {
+    for (position, filter) in rule.filters.iter().enumerate() {
         let field = field.index(position);
         match filter {
             HttpFilter::Other(kind) => {
@@ -45,14 +39,26 @@ fn try_lower(
                 ));
             }
             HttpFilter::Redirect(wanted) => {
-                if made.is_some() || backends > 0 {
+                if made.is_some() || !rule.backends.is_empty() {
                     return Err(Problem::new(
                         Cause::IncompatibleFilters,
                         field,
                         "a rule has one redirect at most, and no backendRefs beside it",
                     ));
                 }
-                made = Some(redirect(wanted, &field.field("requestRedirect"))?);
+                let field = field.field("requestRedirect");
+                let redirect = redirect(wanted, &field)?;
+                let by_prefix = |wanted: &HttpMatch| !matches!(wanted.path_type, PathType::Exact);
+                if matches!(redirect.path, Some(PathRewrite::Prefix(_)))
+                    && !rule.matches.iter().all(by_prefix)
+                {
+                    return Err(Problem::new(
+                        Cause::InvalidValue,
+                        field.field("path").field("type"),
+                        "ReplacePrefixMatch goes with matches of PathPrefix only; use those, or ReplaceFullPath",
+                    ));
+                }
+                made = Some(redirect);
             }
         }
     }
@@ -96,7 +102,13 @@ fn redirect(wanted: &WantedRedirect, field: &FieldPath) -> Result<Redirect, Prob
         None => None,
         Some(Wanted::Full(path)) => {
             check(path, "replaceFullPath")?;
-            Some(PathRewrite::Full(path.clone()))
+            // An empty path is `/` (RFC 3986, section 6.2.3).
+            let path = if path.is_empty() {
+                "/".into()
+            } else {
+                path.clone()
+            };
+            Some(PathRewrite::Full(path))
         }
         Some(Wanted::Prefix(path)) => {
             check(path, "replacePrefixMatch")?;
@@ -126,7 +138,8 @@ fn redirect(wanted: &WantedRedirect, field: &FieldPath) -> Result<Redirect, Prob
 }
 
 /// The port in the `Location` of a redirect at a listener: the one asked for; else the scheme's own
-/// if a scheme is asked for; else the listener's. The scheme's own port is left out.
+/// if a scheme is asked for; else the listener's, left out where it is the scheme's own: the client
+/// may know another.
 ///
 /// Source: Gateway API, `HTTPRequestRedirectFilter.port`.
 pub(crate) fn resolve_port(
@@ -136,16 +149,15 @@ pub(crate) fn resolve_port(
 ) -> Redirect {
     let own = |scheme: &str| if scheme == "https" { 443 } else { 80 };
     let port = match (redirect.port, redirect.scheme.as_deref()) {
-        (Some(port), _) => port,
-        (None, Some(scheme)) => own(scheme),
-        (None, None) => listener_port,
+        (Some(port), Some(_)) => Some(port),
+        (None, Some(scheme)) => Some(own(scheme)),
+        (port, None) => {
+            let own = own(if listener_tls { "https" } else { "http" });
+            Some(port.unwrap_or(listener_port)).filter(|port| *port != own)
+        }
     };
-    let scheme = redirect
-        .scheme
-        .as_deref()
-        .unwrap_or(if listener_tls { "https" } else { "http" });
     Redirect {
-        port: (port != own(scheme)).then_some(port),
+        port,
         ..redirect.clone()
     }
 }
@@ -172,6 +184,8 @@ pub(crate) fn is_hostname(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use postern_refs::objects::BackendRef;
+
     use super::*;
 
     fn wanted() -> WantedRedirect {
@@ -194,7 +208,10 @@ mod tests {
             status: 302,
         };
         let cases = [
-            (make(Some("https"), None), 8080, false, None),
+            // The client's own port goes away with its scheme.
+            (make(Some("https"), None), 8080, false, Some(443)),
+            (make(Some("http"), None), 443, true, Some(80)),
+            (make(Some("https"), Some(443)), 80, false, Some(443)),
             (make(None, None), 8080, false, Some(8080)),
             (make(None, None), 80, false, None),
             (make(None, None), 443, true, None),
@@ -210,6 +227,19 @@ mod tests {
         }
     }
 
+    fn rule(filters: Vec<HttpFilter>) -> HttpRule {
+        HttpRule {
+            matches: Vec::new(),
+            filters,
+            backends: Vec::new(),
+        }
+    }
+
+    fn refusal(rule: &HttpRule) -> (Cause, String) {
+        let problem = try_lower(rule, &FieldPath::parse("f")).unwrap_err();
+        (problem.cause, problem.field.to_string())
+    }
+
     #[test]
     fn hostile_hosts_and_unknown_filters_are_refused() {
         for host in ["", "a b", "a\r\nLocation: x", "*.a", "-a", "a..b", "%HOST%"] {
@@ -217,36 +247,67 @@ mod tests {
                 hostname: Some(host.into()),
                 ..wanted()
             });
-            let problem = try_lower(&[filter], 0, &FieldPath::parse("f")).unwrap_err();
             assert_eq!(
-                problem.field.to_string(),
+                refusal(&rule(vec![filter])).1,
                 "f[0].requestRedirect.hostname",
                 "{host:?}"
             );
         }
-        let problem = try_lower(
-            &[HttpFilter::Other("CORS".into())],
-            0,
-            &FieldPath::parse("f"),
-        )
-        .unwrap_err();
         assert_eq!(
-            (problem.cause, problem.field.to_string().as_str()),
-            (Cause::UnsupportedValue, "f[0].type")
+            refusal(&rule(vec![HttpFilter::Other("CORS".into())])),
+            (Cause::UnsupportedValue, "f[0].type".into())
         );
-        let two = [
-            HttpFilter::Redirect(wanted()),
-            HttpFilter::Redirect(wanted()),
-        ];
+        let one = || HttpFilter::Redirect(wanted());
+        let twice = rule(vec![one(), one()]);
+        assert_eq!(refusal(&twice).0, Cause::IncompatibleFilters);
+        let with_backend = HttpRule {
+            backends: vec![BackendRef {
+                group: "".into(),
+                kind: "Service".into(),
+                namespace: None,
+                name: "a".into(),
+                port: Some(80),
+                weight: 1,
+            }],
+            ..rule(vec![one()])
+        };
+        assert_eq!(refusal(&with_backend).0, Cause::IncompatibleFilters);
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_only_where_prefixes_are_matched() {
+        let matching = |path_type| HttpMatch {
+            path_type,
+            path: "/a".into(),
+            headers: vec![],
+            query: vec![],
+            method: None,
+        };
+        let replace = |path_types: Vec<PathType>| HttpRule {
+            matches: path_types.into_iter().map(matching).collect(),
+            ..rule(vec![HttpFilter::Redirect(WantedRedirect {
+                path: Some(Wanted::Prefix("/b".into())),
+                ..wanted()
+            })])
+        };
         assert_eq!(
-            try_lower(&two, 0, &FieldPath::default()).unwrap_err().cause,
-            Cause::IncompatibleFilters
+            refusal(&replace(vec![PathType::Prefix, PathType::Exact])),
+            (Cause::InvalidValue, "f[0].requestRedirect.path.type".into())
         );
+        let good = try_lower(&replace(vec![PathType::Prefix]), &FieldPath::default());
         assert_eq!(
-            try_lower(&two[..1], 1, &FieldPath::default())
-                .unwrap_err()
-                .cause,
-            Cause::IncompatibleFilters
+            good.unwrap().unwrap().path,
+            Some(PathRewrite::Prefix("/b".into()))
         );
+    }
+
+    #[test]
+    fn an_empty_full_path_is_the_root() {
+        let filter = HttpFilter::Redirect(WantedRedirect {
+            path: Some(Wanted::Full("".into())),
+            ..wanted()
+        });
+        let made = try_lower(&rule(vec![filter]), &FieldPath::default()).unwrap();
+        assert_eq!(made.unwrap().path, Some(PathRewrite::Full("/".into())));
     }
 }

@@ -43,6 +43,7 @@ fn path(wanted: &HttpMatch, field: &FieldPath) -> Result<PathMatch, Problem> {
         ));
     }
     check_path(value)
+        .and_then(|()| check_escapes(value))
         .map_err(|reason| Problem::new(Cause::InvalidValue, field.field("value"), reason))?;
     Ok(match wanted.path_type {
         PathType::Exact => PathMatch::Exact(value.clone()),
@@ -95,6 +96,28 @@ pub(crate) fn check_path(value: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Why a path holds an escape that no normalised request holds: what need not be encoded (RFC 3986,
+/// section 2.3) is decoded before requests are matched, and `%00` is refused.
+fn check_escapes(value: &str) -> Result<(), String> {
+    for (start, _) in value.match_indices('%') {
+        let digits = value.get(start + 1..start + 3);
+        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+            continue;
+        };
+        if byte == 0 {
+            return Err("it holds %00, which no request may hold".into());
+        }
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            return Err(format!(
+                "it holds {}, and requests are matched in their normalised form; write {:?} instead",
+                &value[start..start + 3],
+                char::from(byte)
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn method(name: &Name, field: &FieldPath) -> Result<Name, Problem> {
     const METHODS: [&str; 8] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
@@ -128,6 +151,14 @@ fn headers(wanted: &[Wanted], field: &FieldPath) -> Result<Vec<HeaderMatch>, Pro
             ));
         }
         let value = value(header, &field)?;
+        let ValueMatch::Exact(text) = &value;
+        if text.trim_matches(' ') != &**text {
+            return Err(Problem::new(
+                Cause::InvalidValue,
+                field.field("value"),
+                "it begins or ends with a space, and values are compared without; remove it",
+            ));
+        }
         // The first of several entries for one header counts (Gateway API, `HTTPHeaderMatch.name`).
         if !made.iter().any(|other| other.name == name) {
             made.push(HeaderMatch { name, value });
@@ -141,8 +172,11 @@ fn query(wanted: &[Wanted], field: &FieldPath) -> Result<Vec<QueryMatch>, Proble
     for (position, parameter) in wanted.iter().enumerate() {
         let field = field.index(position);
         header_name(&parameter.name)
+            .and_then(|_| check_query(&parameter.name))
             .map_err(|reason| Problem::new(Cause::InvalidValue, field.field("name"), reason))?;
         let value = value(parameter, &field)?;
+        check_query(&parameter.value)
+            .map_err(|reason| Problem::new(Cause::InvalidValue, field.field("value"), reason))?;
         if !made.iter().any(|other| other.name == parameter.name) {
             made.push(QueryMatch {
                 name: parameter.name.clone(),
@@ -151,6 +185,17 @@ fn query(wanted: &[Wanted], field: &FieldPath) -> Result<Vec<QueryMatch>, Proble
         }
     }
     Ok(made)
+}
+
+/// Why a name or value can never stand in a query: it is compared as it stands there, not decoded.
+fn check_query(text: &str) -> Result<(), String> {
+    let odd = |c: &char| !c.is_ascii_graphic() || matches!(c, '#' | '&');
+    match text.chars().find(odd) {
+        None => Ok(()),
+        Some(c) => Err(format!(
+            "it holds {c:?}, which no query holds; percent-encode it, as clients do"
+        )),
+    }
 }
 
 fn value(wanted: &Wanted, field: &FieldPath) -> Result<ValueMatch, Problem> {
@@ -239,6 +284,53 @@ mod tests {
                 refusal(&plain(path)),
                 (Cause::InvalidValue, "m.path.value".into()),
                 "{path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn escapes_that_no_normalised_request_has_are_refused() {
+        for path in ["/%61", "/fo%6F", "/a/%7Eb", "/%00", "/%%30", "/%2dx"] {
+            assert_eq!(
+                refusal(&plain(path)),
+                (Cause::InvalidValue, "m.path.value".into()),
+                "{path:?}"
+            );
+        }
+        for path in ["/%20", "/%C3%A9", "/%25", "/%zz", "/a%", "/%2"] {
+            assert!(try_lower(&plain(path), &FieldPath::default()).is_ok());
+        }
+    }
+
+    #[test]
+    fn values_that_no_request_has_are_refused() {
+        let pair = |name: &str, value: &str| Wanted {
+            kind: MatchKind::Exact,
+            name: name.into(),
+            value: value.into(),
+        };
+        for (name, value, field) in [
+            ("q", "a b", "value"),
+            ("q", "a&b", "value"),
+            ("q", "#", "value"),
+            ("q", "\u{e9}", "value"),
+            ("a&b", "1", "name"),
+            ("#", "1", "name"),
+        ] {
+            let mut wanted = plain("/");
+            wanted.query = vec![pair(name, value)];
+            assert_eq!(
+                refusal(&wanted),
+                (Cause::InvalidValue, format!("m.queryParams[0].{field}")),
+                "{name:?} {value:?}"
+            );
+        }
+        for value in [" a", "a "] {
+            let mut wanted = plain("/");
+            wanted.headers = vec![pair("x-a", value)];
+            assert_eq!(
+                refusal(&wanted),
+                (Cause::InvalidValue, "m.headers[0].value".into())
             );
         }
     }

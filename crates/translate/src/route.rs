@@ -261,8 +261,7 @@ fn lower_rule(
             lowered.push((index, matcher));
         }
     }
-    let filtered =
-        filters::lower(&rule.filters, rule.backends.len(), &path.field("filters")).record(problems);
+    let filtered = filters::lower(rule, &path.field("filters")).record(problems);
     let resolver = Resolver {
         snapshot: context.snapshot,
         permissions: context.permissions,
