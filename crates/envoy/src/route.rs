@@ -4,7 +4,7 @@
 //!
 //! | model | Envoy |
 //! | --- | --- |
-//! | `PathMatch::Exact` | `path` |
+//! | `PathMatch::Exact` | `path`; for `/` two routes, see [`double_slash`] |
 //! | `PathMatch::Prefix("/")` | `prefix: /` |
 //! | `PathMatch::Prefix` | `path_separated_prefix`: `/foo` and `/foo/bar`, not `/foobar` |
 //! | `Match::method` | a header match on `:method` |
@@ -49,17 +49,29 @@ pub(crate) fn encode(entry: &RouteEntry, host: &Host) -> Encoded {
             refused: Some(why),
         };
     }
-    let routes = match &entry.action {
+    let mut routes = match &entry.action {
         Action::Forward(backends) => vec![route(matching(&entry.matcher), forward(backends))],
         Action::Fixed(Fixed { status, because: _ }) => {
             vec![route(matching(&entry.matcher), fixed(*status))]
         }
         Action::Redirect(redirect) => redirect::routes(&entry.matcher, redirect, host),
     };
+    let doubled: Vec<rt::Route> = routes.iter().filter_map(double_slash).collect();
+    routes.extend(doubled);
     Encoded {
         routes,
         refused: None,
     }
+}
+
+/// A route for exactly `/`, for `//`: Envoy merges slashes, but a path of nothing else stays two.
+fn double_slash(route: &rt::Route) -> Option<rt::Route> {
+    let mut double = route.clone();
+    match &mut double.r#match.as_mut()?.path_specifier {
+        Some(PathSpecifier::Path(path)) if path == "/" => path.push('/'),
+        _ => return None,
+    }
+    Some(double)
 }
 
 /// A route without a name: what it came from is known to the encoder, and need not take up
@@ -162,8 +174,9 @@ pub(crate) fn fixed(status: u16) -> rt::route::Action {
 }
 
 /// Refuses requests whose `Host` is no single host: with several `Host` headers, Envoy joins them
-/// by a comma, and `a.example,evil.example` ends as a wildcard wants it. The first route of each
-/// virtual host that is not exact. (RFC 9112, section 3.2: 400.)
+/// by a comma. `a.example,evil.example` ends as a wildcard wants it, and what comes after the last
+/// colon counts as a port: `a.example:80,evil.example` is the host `a.example`. The first route of
+/// each virtual host. (RFC 9112, section 3.2: 400.)
 pub(crate) fn one_host_only() -> rt::Route {
     use rt::header_matcher::HeaderMatchSpecifier;
     let matching = rt::RouteMatch {

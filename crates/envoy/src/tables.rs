@@ -336,9 +336,7 @@ impl Pass<'_> {
         let head = self.write(|into| {
             pb::string_field(tag::HOST_NAME, &domain, into);
             pb::string_field(tag::HOST_DOMAINS, &domain, into);
-            if !matches!(name, Host::Exact(_)) {
-                pb::message_field(tag::HOST_ROUTES, &route::one_host_only(), into);
-            }
+            pb::message_field(tag::HOST_ROUTES, &route::one_host_only(), into);
         });
         let own = version::of_bytes(&self.fresh[head.clone()]);
         let mut body = Join::default();

@@ -39,6 +39,22 @@ fn prefixes_match_whole_elements() {
 }
 
 #[test]
+fn exactly_the_root_is_two_slashes_too() {
+    let paths = |text: &str, action: Action| -> Vec<PathSpecifier> {
+        let encoded = encode(&entry("e", path(text), action), &Host::Any);
+        let routes = encoded.routes.into_iter();
+        routes
+            .map(|route| route.r#match.unwrap().path_specifier.unwrap())
+            .collect()
+    };
+    let both = ["/", "//"].map(|path| PathSpecifier::Path(path.to_owned()));
+    assert_eq!(paths("/", to("a")), both);
+    assert_eq!(paths("/", status(410)), both);
+    assert_eq!(paths("/a", to("a")).len(), 1);
+    assert_eq!(paths("/*", to("a")).len(), 1);
+}
+
+#[test]
 fn shares_that_are_equal_to_one_cluster_need_no_weights() {
     let action = action_of(&[share(7, "a"), share(0, "b")]);
     let one = rt::route_action::ClusterSpecifier::Cluster("a".to_owned());

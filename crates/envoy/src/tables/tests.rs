@@ -13,9 +13,7 @@ fn plain(table: &Table) -> Vec<u8> {
     let virtual_host = |host: &Arc<VirtualHost>| rt::VirtualHost {
         name: host.host.to_string(),
         domains: vec![host.host.to_string()],
-        routes: (!matches!(host.host, Host::Exact(_)))
-            .then(route::one_host_only)
-            .into_iter()
+        routes: std::iter::once(route::one_host_only())
             .chain((host.entries.iter()).flat_map(|entry| route::encode(entry, &host.host).routes))
             .collect(),
         ..Default::default()

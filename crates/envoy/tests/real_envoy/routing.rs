@@ -60,11 +60,17 @@ async fn the_most_specific_match_wins() {
                 to("ns/f/80"),
             ),
             entry("g", path("/gone"), status(410)),
+            entry("root", path("/"), status(202)),
         ],
     );
     world.apply(&proxy).await;
     for (request, headers, expected) in [
-        ("GET /", &[][..], "a"),
+        ("GET /", &[][..], "202"),
+        ("GET /?x", &[], "202"),
+        ("GET //", &[], "202"),
+        ("GET ///", &[], "202"),
+        ("GET /x/..//", &[], "202"),
+        ("GET /x/.", &[], "a"),
         ("GET /foobar", &[], "a"),
         ("GET /foo", &[], "b"),
         ("GET /foo/", &[], "b"),
@@ -132,6 +138,16 @@ async fn the_most_specific_host_wins() {
             expected,
             "{name}"
         );
+    }
+    // Two hosts are none, also where the second looks like a port of the first.
+    for name in [
+        "a.example,x.example",
+        "a.example:80,x.example",
+        "a.example:80\r\nhost: x.example",
+        "x.example\r\nhost: a.example:80",
+    ] {
+        let answer = world.get(name, "/", &[]).await;
+        assert_eq!(answer.status, 400, "{name}: {answer:?}");
     }
     world.assert_nothing_refused().await;
 }
