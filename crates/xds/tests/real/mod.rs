@@ -155,7 +155,8 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> (T, Durat
     }
 }
 
-/// A backend that answers every request with its name. Ends with the process.
+/// A backend that answers every request with its name, in a header too, as an answer to HEAD has no
+/// body. Does not look at the bodies of requests. Ends with the process.
 pub fn backend(name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -173,9 +174,12 @@ fn answer(mut socket: TcpStream, name: &str) {
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
         read.extend_from_slice(&buffer[..count]);
         if read.ends_with(b"\r\n\r\n") {
-            read.clear();
             let length = name.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}");
+            let body = if read.starts_with(b"HEAD ") { "" } else { name };
+            read.clear();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
             if socket.write_all(answer.as_bytes()).is_err() {
                 return;
             }
