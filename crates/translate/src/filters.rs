@@ -148,15 +148,20 @@ pub(crate) fn resolve_port(
     listener_tls: bool,
 ) -> Redirect {
     let own = |scheme: &str| if scheme == "https" { 443 } else { 80 };
-    let port = match (redirect.port, redirect.scheme.as_deref()) {
-        (Some(port), Some(_)) => Some(port),
-        (None, Some(scheme)) => Some(own(scheme)),
-        (port, None) => {
-            let own = own(if listener_tls { "https" } else { "http" });
-            Some(port.unwrap_or(listener_port)).filter(|port| *port != own)
+    let kept = if listener_tls { "https" } else { "http" };
+    let (scheme, port) = match (redirect.port, redirect.scheme.as_deref()) {
+        (Some(port), Some(_)) => (None, Some(port)),
+        (None, Some(scheme)) => (None, Some(own(scheme))),
+        // With its scheme, the port need not show, and the client's goes away.
+        (Some(port), None) if port == own(kept) => (Some(kept.into()), Some(port)),
+        (Some(port), None) => (None, Some(port)),
+        (None, None) => {
+            let port = Some(listener_port);
+            (None, port.filter(|port| *port != own(kept)))
         }
     };
     Redirect {
+        scheme: scheme.or_else(|| redirect.scheme.clone()),
         port,
         ..redirect.clone()
     }
@@ -216,6 +221,8 @@ mod tests {
             (make(None, None), 80, false, None),
             (make(None, None), 443, true, None),
             (make(None, Some(8443)), 443, true, Some(8443)),
+            (make(None, Some(443)), 8443, true, Some(443)),
+            (make(None, Some(80)), 8443, true, Some(80)),
             (make(Some("http"), Some(443)), 443, true, Some(443)),
         ];
         for (redirect, port, tls, expected) in cases {
@@ -225,6 +232,10 @@ mod tests {
                 "{redirect:?}"
             );
         }
+        let asked = resolve_port(&make(None, Some(80)), 80, false);
+        assert_eq!(asked.scheme.as_deref(), Some("http"));
+        let kept = resolve_port(&make(None, None), 80, false);
+        assert_eq!(kept.scheme, None);
     }
 
     fn rule(filters: Vec<HttpFilter>) -> HttpRule {
