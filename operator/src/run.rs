@@ -30,6 +30,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(15);
 /// How long changes of Gateways' statuses are gathered.
 const MIRROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// A mounted Secret may lag behind by 80 s: control planes refuse certificates that it could outlive.
+const LEAST_CERTIFICATE_SECONDS: u64 = 120;
+
 /// How the operator runs.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
@@ -71,6 +74,14 @@ pub struct RunArgs {
     /// The address that the gateways' pods listen on; `::` where pods have IPv6 only.
     #[arg(long, env = "POSTERN_LISTEN", default_value = "0.0.0.0")]
     pub listen: IpAddr,
+    /// Seconds that certificates between Envoys and control planes live: a day by default. Two minutes
+    /// are the least, and are for tests of rotation.
+    #[arg(
+        long,
+        env = "POSTERN_CERTIFICATE_SECONDS",
+        value_parser = clap::value_parser!(u64).range(LEAST_CERTIFICATE_SECONDS..)
+    )]
+    pub certificate_seconds: Option<u64>,
 }
 
 impl RunArgs {
@@ -91,6 +102,7 @@ impl RunArgs {
             nodes: self.node_addresses.clone(),
             monitoring_namespaces: self.monitoring_namespaces.iter().cloned().collect(),
             listen: self.listen,
+            certificate_seconds: self.certificate_seconds,
         }
     }
 }
@@ -354,6 +366,15 @@ mod tests {
             let wrong = format!("--lease-seconds={wrong}");
             assert!(parse(&[&wrong]).timing().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn certificates_live_as_control_planes_choose_unless_it_is_said() {
+        assert_eq!(parse(&[]).installation().certificate_seconds, None);
+        let said = parse(&["--certificate-seconds=120"]).installation();
+        assert_eq!(said.certificate_seconds, Some(120));
+        let short = Command::try_parse_from(["run", "--certificate-seconds=119"]);
+        assert!(short.is_err_and(|error| error.to_string().contains("119 is not in 120..")));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Installation {
     pub monitoring_namespaces: BTreeSet<String>,
     /// The address that pods listen on.
     pub listen: IpAddr,
+    /// Seconds that certificates between Envoys and control planes live, if the admin says so.
+    pub certificate_seconds: Option<u64>,
 }
 
 /// What was looked up around us, the same for all tenants.
@@ -114,6 +116,7 @@ impl Shared {
             api_servers: installation.api_servers.clone().or_else(looked_up)?,
             monitoring_namespaces: installation.monitoring_namespaces.clone(),
             listen: installation.listen,
+            certificate_seconds: installation.certificate_seconds,
         })
     }
 

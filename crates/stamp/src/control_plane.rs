@@ -2,7 +2,8 @@
 //!
 //! Its program is told where it is by `POSTERN_NAMESPACE`, `POSTERN_INSTANCE` and
 //! `POSTERN_POD_NAME`, and where to listen by `POSTERN_XDS_ADDRESS`, `POSTERN_PROBES_ADDRESS` and
-//! `POSTERN_METRICS_ADDRESS`. All else is in its Entitlement, whose name follows from the
+//! `POSTERN_METRICS_ADDRESS`; where the installation says how long certificates live, by
+//! `POSTERN_CERTIFICATE_SECONDS`. All else is in its Entitlement, whose name follows from the
 //! instance's.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Service, ServicePort, ServiceSpec};
@@ -52,25 +53,31 @@ pub(crate) fn service(instance: &Instance<'_>) -> Stamped {
 /// Its Deployment and disruption budget.
 pub(crate) fn pods(instance: &Instance<'_>, settings: &Settings) -> Vec<Stamped> {
     let listen = |port: u16| std::net::SocketAddr::new(settings.listen, port).to_string();
+    let mut variables = vec![
+        env_field("POSTERN_NAMESPACE", "metadata.namespace"),
+        env("POSTERN_INSTANCE", instance.name),
+        env_field("POSTERN_POD_NAME", "metadata.name"),
+        env("POSTERN_XDS_ADDRESS", listen(ports::XDS)),
+        env(
+            "POSTERN_PROBES_ADDRESS",
+            listen(ports::CONTROL_PLANE_PROBES),
+        ),
+        env(
+            "POSTERN_METRICS_ADDRESS",
+            listen(ports::CONTROL_PLANE_METRICS),
+        ),
+        env("POSTERN_LOG_FORMAT", "json"),
+    ];
+    variables.extend(
+        settings
+            .certificate_seconds
+            .map(|seconds| env("POSTERN_CERTIFICATE_SECONDS", seconds.to_string())),
+    );
     let container = Container {
         name: "controlplane".into(),
         image: Some(settings.images.control_plane.clone()),
         args: Some(vec!["run".into()]),
-        env: Some(vec![
-            env_field("POSTERN_NAMESPACE", "metadata.namespace"),
-            env("POSTERN_INSTANCE", instance.name),
-            env_field("POSTERN_POD_NAME", "metadata.name"),
-            env("POSTERN_XDS_ADDRESS", listen(ports::XDS)),
-            env(
-                "POSTERN_PROBES_ADDRESS",
-                listen(ports::CONTROL_PLANE_PROBES),
-            ),
-            env(
-                "POSTERN_METRICS_ADDRESS",
-                listen(ports::CONTROL_PLANE_METRICS),
-            ),
-            env("POSTERN_LOG_FORMAT", "json"),
-        ]),
+        env: Some(variables),
         ports: Some(vec![
             container_port("xds", ports::XDS),
             container_port("probes", ports::CONTROL_PLANE_PROBES),

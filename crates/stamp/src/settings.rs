@@ -19,6 +19,10 @@ pub struct Settings {
     /// The address that pods listen on: `0.0.0.0`, or `::` where pods have IPv6 only.
     #[serde(default = "any_v4")]
     pub listen: IpAddr,
+    /// Seconds that certificates between Envoys and control planes live; `None` leaves it to the
+    /// control planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_seconds: Option<u64>,
 }
 
 /// Images of the pods, by digest where that matters.

@@ -28,6 +28,7 @@ fn settings() -> Settings {
         api_servers: ApiServers::Endpoints(["10.0.0.1:6443".parse().unwrap()].into()),
         monitoring_namespaces: BTreeSet::new(),
         listen: "0.0.0.0".parse().unwrap(),
+        certificate_seconds: None,
     }
 }
 
@@ -420,6 +421,37 @@ fn metrics_are_for_monitoring_only() {
         open.iter().all(|text| text.contains("\"monitoring\"")),
         "{open:?}"
     );
+}
+
+#[test]
+fn the_life_of_certificates_is_said_to_control_planes_alone() {
+    let (spec, entitlement) = full();
+    let instance = Instance {
+        namespace: "team-a",
+        name: "web",
+        uid: "u",
+        spec: &spec,
+    };
+    let told = |seconds| {
+        let settings = Settings {
+            certificate_seconds: seconds,
+            ..settings()
+        };
+        let objects = stamp(&instance, &entitlement, &settings, &Observed::default()).unwrap();
+        all::<Deployment>(&objects)
+            .into_iter()
+            .filter_map(|(name, deployment)| {
+                let pod = deployment.spec?.template.spec?;
+                let variables = pod.containers.into_iter().flat_map(|one| one.env);
+                let mut variables = variables.flatten();
+                let life = variables.find(|one| one.name == "POSTERN_CERTIFICATE_SECONDS")?;
+                Some((name, life.value?))
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(None), []);
+    let control_plane = "postern-web-controlplane".to_owned();
+    assert_eq!(told(Some(120)), [(control_plane, "120".to_owned())]);
 }
 
 #[test]
