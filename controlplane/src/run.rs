@@ -109,46 +109,64 @@ pub async fn run_on(config: kube::Config, arguments: RunArgs) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen for probes on {}", arguments.probes_address))?;
     tasks.spawn(probes);
-    let names = InstanceNames::new(&arguments.instance);
-    let meta = ObjectMeta {
-        name: Some(names.lease()),
-        namespace: Some(arguments.namespace.clone()),
-        ..ObjectMeta::default()
-    };
-    let lease = LeaseHolder::spawn(clients.general(), meta, &arguments.pod_name, timing);
-    let stop = async {
+    let mut stop = std::pin::pin!(async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    });
+    // Before it nothing can be done: it says whose everything is, the Lease too.
+    let contract = tokio::select! {
+        contract = Contract::read(&clients, &arguments) => contract?,
+        () = &mut stop => return Ok(()),
     };
-    let serving = serve(&clients, &arguments, lifetimes, &lease, &ready, &mut tasks);
+    let meta = lease(&arguments, &contract.last);
+    let lease = LeaseHolder::spawn(clients.general(), meta, &arguments.pod_name, timing);
+    let serving = serve(
+        &clients, &arguments, lifetimes, contract, &lease, &ready, &mut tasks,
+    );
     let ended = tokio::select! {
         ended = serving => ended,
-        () = stop => Ok(()),
+        () = &mut stop => Ok(()),
     };
     // Nothing is written any more: another may begin at once.
     lease.release().await;
     ended
 }
 
+/// The Entitlement, which goes on being read.
+struct Contract {
+    _source: EntitlementSource,
+    next: watch::Receiver<Option<Arc<EntitlementStatus>>>,
+    last: Arc<EntitlementStatus>,
+}
+
+impl Contract {
+    /// Waits for the first.
+    async fn read(clients: &Clients, arguments: &RunArgs) -> Result<Contract> {
+        let name = InstanceNames::new(&arguments.instance).entitlement();
+        let source = EntitlementSource::spawn(clients, &arguments.namespace, &name)?;
+        let mut next = source.statuses();
+        let last = next_contract(&mut next).await?;
+        tracing::info!(gateways = last.gateways.len(), "the Entitlement is read");
+        Ok(Contract {
+            _source: source,
+            next,
+            last,
+        })
+    }
+}
+
 async fn serve(
     clients: &Clients,
     arguments: &RunArgs,
     lifetimes: Lifetimes,
+    mut contract: Contract,
     lease: &LeaseHolder,
     ready: &Ready,
     tasks: &mut JoinSet<()>,
 ) -> Result<()> {
-    let names = InstanceNames::new(&arguments.instance);
-    let contract = EntitlementSource::spawn(clients, &arguments.namespace, &names.entitlement())?;
-    let mut contracts = contract.statuses();
-    let mut entitlement = next_contract(&mut contracts).await?;
-    tracing::info!(
-        gateways = entitlement.gateways.len(),
-        "the Entitlement is read"
-    );
-
+    let mut entitlement = contract.last.clone();
     let (whom, subjects) = watch::channel(Arc::new(subject_of(arguments, &entitlement)?));
     let store = store(clients, arguments, &entitlement);
     let mut keeper = Keeper::new(store, SystemClock, lifetimes, subjects, lease.leader());
@@ -230,7 +248,7 @@ async fn serve(
                     changed.context("the Envoys are gone")?;
                     continue;
                 }
-                next = next_contract(&mut contracts) => {
+                next = next_contract(&mut contract.next) => {
                     entitlement = next?;
                     source.set_scope(scope(&entitlement));
                     whom.send_replace(Arc::new(subject_of(arguments, &entitlement)?));
@@ -315,6 +333,28 @@ fn subject_of(arguments: &RunArgs, entitlement: &EntitlementStatus) -> Result<Su
     .context("no certificates can be made for this instance")
 }
 
+/// The instance, with which goes all that is made for it.
+fn owner(entitlement: &EntitlementStatus) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/v1alpha1", postern_api::GROUP),
+        kind: "GatewayInstance".into(),
+        name: entitlement.instance.name.clone(),
+        uid: entitlement.instance.uid.clone(),
+        ..OwnerReference::default()
+    }
+}
+
+/// What the Lease is created with. One that outlived its instance would make the next one of that name
+/// wait until it has run out.
+fn lease(arguments: &RunArgs, entitlement: &EntitlementStatus) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(InstanceNames::new(&arguments.instance).lease()),
+        namespace: Some(arguments.namespace.clone()),
+        owner_references: Some(vec![owner(entitlement)]),
+        ..ObjectMeta::default()
+    }
+}
+
 fn store(
     clients: &Clients,
     arguments: &RunArgs,
@@ -322,13 +362,6 @@ fn store(
 ) -> KubernetesStore {
     let names = InstanceNames::new(&arguments.instance);
     let instance = arguments.instance.clone();
-    let owner = OwnerReference {
-        api_version: format!("{}/v1alpha1", postern_api::GROUP),
-        kind: "GatewayInstance".into(),
-        name: entitlement.instance.name.clone(),
-        uid: entitlement.instance.uid.clone(),
-        ..OwnerReference::default()
-    };
     let labels = BTreeMap::from([
         (
             "app.kubernetes.io/managed-by".to_owned(),
@@ -350,7 +383,7 @@ fn store(
         },
         &arguments.pod_name,
         labels,
-        Some(owner),
+        Some(owner(entitlement)),
     )
 }
 
@@ -405,6 +438,27 @@ mod tests {
             name: name.into(),
             ..ObjectRef::default()
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn the_lease_goes_with_its_instance() {
+        let arguments = ["run", "--namespace=a", "--instance=web", "--pod-name=p"];
+        let arguments = <Command as clap::Parser>::parse_from(arguments).run;
+        let mut entitlement = EntitlementStatus::default();
+        entitlement.instance.name = "web".into();
+        entitlement.instance.uid = "uid-of-web".into();
+        let meta = lease(&arguments, &entitlement);
+        assert_eq!(meta.name.as_deref(), Some("postern-web-lease"));
+        let owners = meta.owner_references.expect("an owner");
+        assert_eq!((owners.len(), &*owners[0].uid), (1, "uid-of-web"));
+        // The control plane has no right on the instance's finalizers.
+        assert_eq!(owners[0].block_owner_deletion, None);
     }
 
     #[test]
