@@ -10,14 +10,28 @@
 
 #[path = "teams/broken.rs"]
 mod broken;
+#[path = "teams/clients.rs"]
+mod clients;
+#[path = "teams/drift.rs"]
+mod drift;
 #[path = "teams/faults.rs"]
 mod faults;
+#[path = "teams/inside.rs"]
+mod inside;
+#[path = "teams/instances.rs"]
+mod instances;
+#[path = "teams/keys.rs"]
+mod keys;
 #[path = "teams/lines.rs"]
 mod lines;
+#[path = "teams/many.rs"]
+mod many;
 #[path = "teams/network.rs"]
 mod network;
 #[path = "teams/quiet.rs"]
 mod quiet;
+#[path = "teams/same.rs"]
+mod same;
 #[path = "teams/tenancy.rs"]
 mod tenancy;
 #[path = "teams/world.rs"]
@@ -25,6 +39,7 @@ mod world;
 
 use std::time::Instant;
 
+use anyhow::Context as _;
 use postern_cluster::Cluster;
 
 use crate::world::World;
@@ -34,7 +49,6 @@ type Part = (&'static str, fn(&World) -> anyhow::Result<()>);
 
 const PARTS: &[Part] = &[
     ("lines", lines::run),
-    ("tenancy", tenancy::run),
     ("network", network::run),
     ("broken", broken::run),
     ("entitlement", faults::entitlement),
@@ -43,6 +57,19 @@ const PARTS: &[Part] = &[
     ("idle", quiet::idle),
     ("refused", quiet::at_last),
 ];
+
+/// Run while certificates of two minutes rotate (`keys`): there is time, and none may notice. A system
+/// whose certificates are written anew is not idle, nor without streams that end.
+const WHILE_KEYS_ROTATE: &[Part] = &[
+    ("tenancy", tenancy::run),
+    ("drift", drift::run),
+    ("instances", instances::run),
+    ("clients", clients::run),
+    ("same", same::run),
+    ("many", many::run),
+];
+
+const LAST: &[Part] = &[("rejected", quiet::refused)];
 
 /// Ends the cluster on every way out.
 struct Down {
@@ -82,18 +109,29 @@ fn two_teams_on_a_real_cluster() {
     let started = Instant::now();
     let tell = |line: &str| println!("[{:6.1} s] {line}", started.elapsed().as_secs_f64());
     let world = World::up(&name, &tell).unwrap();
-    for (part, run) in PARTS {
-        if let Some(chosen) = &chosen
-            && !chosen.split(',').any(|name| name == *part)
-        {
-            continue;
-        }
+    let is_chosen = |part: &str| {
+        let chosen = chosen.as_deref();
+        chosen.is_none_or(|chosen| chosen.split(',').any(|name| name == part))
+    };
+    let timed = |part: &str, run: &dyn Fn() -> anyhow::Result<()>| {
         let began = Instant::now();
-        if let Err(error) = run(&world) {
-            world.explain();
-            panic!("{part}: {error:#}");
-        }
+        run().with_context(|| part.to_owned())?;
         tell(&format!("{part}: {:.1} s", began.elapsed().as_secs_f64()));
+        Ok(())
+    };
+    let all = |parts: &[Part]| {
+        let mut parts = parts.iter().filter(|(part, _)| is_chosen(part));
+        parts.try_for_each(|(part, run)| timed(part, &|| run(&world)))
+    };
+    let done = all(PARTS)
+        .and_then(|()| match is_chosen("keys") {
+            true => timed("keys", &|| keys::run(&world, || all(WHILE_KEYS_ROTATE))),
+            false => all(WHILE_KEYS_ROTATE),
+        })
+        .and_then(|()| all(LAST));
+    if let Err(error) = done {
+        world.explain();
+        panic!("{error:#}");
     }
     drop(down);
     if kept.is_none() {

@@ -40,11 +40,7 @@ pub fn run(world: &World) -> Result<()> {
     );
     neighbours()?;
     for name in ["lost", "late"] {
-        world.may(
-            Who::Tenant(0),
-            &["-n", "team-a", "delete", "httproute", name],
-            "",
-        )?;
+        world.delete(0, "httproute", name)?;
     }
     certificate(world, &neighbours)?;
     neighbours()
@@ -92,7 +88,7 @@ fn certificate(world: &World, neighbours: &dyn Fn() -> Result<()>) -> Result<()>
         ],
         "",
     )?;
-    world.may(ann, &["-n", "team-a", "delete", "secret", "bad-tls"], "")?;
+    world.delete(0, "secret", "bad-tls")?;
     seen?;
     served?;
     ensure!(
@@ -107,13 +103,8 @@ fn certificate(world: &World, neighbours: &dyn Fn() -> Result<()>) -> Result<()>
 }
 
 fn route(world: &World, name: &str, rule: &str) -> Result<()> {
-    world.apply(
-        Who::Tenant(0),
-        &format!(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: team-a}}\n\
-             spec: {{parentRefs: [{{name: default}}], hostnames: [{name}.team-a.example], rules: [{{{rule}}}]}}"
-        ),
-    )
+    let host = format!("{name}.team-a.example");
+    world.route(0, name, "{name: default}", &host, rule)
 }
 
 /// Waits for a condition that is False for this reason, and looks for the field in its message.

@@ -1,11 +1,12 @@
 //! Parts that die, are stopped, or are meddled with, while a client sends requests.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use postern_e2e::platform::SYSTEM;
 
-use crate::world::{CONTROL_PLANE, ENTITLEMENT, ENVOY, Who, World};
+use crate::world::{CONTROL_PLANE, ENTITLEMENT, ENVOY, TEAMS, Who, World};
 
 const SHOP: &str = "shop.team-a.example";
 
@@ -175,25 +176,30 @@ fn fresh_envoy(world: &World) -> Result<()> {
 }
 
 /// A new route of team-a's tenant is served; then it goes again.
-pub fn change_arrives(world: &World, name: &str) -> Result<()> {
+fn change_arrives(world: &World, name: &str) -> Result<()> {
     let at = world.node_port("team-a", 80)?;
-    let host = format!("{name}.team-a.example");
+    change_arrives_at(world, 0, ("default", at), name)
+}
+
+/// The same of a tenant and one of its Gateways, which is reached there.
+pub fn change_arrives_at(
+    world: &World,
+    tenant: usize,
+    (gateway, at): (&str, SocketAddr),
+    name: &str,
+) -> Result<()> {
+    let backend = ["shop-v2", "api"][tenant];
+    let host = format!("{name}.{}.example", TEAMS[tenant]);
     ensure!(
         world.get(at, &host, "/")?.0 == 404,
         "{host} is served already"
     );
-    let route = format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: team-a}}\n\
-         spec: {{parentRefs: [{{name: default}}], hostnames: [{host}], rules: [{{backendRefs: [{{name: shop-v2, port: 8080}}]}}]}}"
-    );
-    world.apply(Who::Tenant(0), &route)?;
+    let parent = format!("{{name: {gateway}}}");
+    let rule = format!("backendRefs: [{{name: {backend}, port: 8080}}]");
+    world.route(tenant, name, &parent, &host, &rule)?;
     world.wait_for_answer(at, &host, "/", |status, body| {
-        status == 200 && body.contains("shop-v2")
+        status == 200 && body.contains(backend)
     })?;
-    world.may(
-        Who::Tenant(0),
-        &["-n", "team-a", "delete", "httproute", name],
-        "",
-    )?;
+    world.delete(tenant, "httproute", name)?;
     world.wait_for_answer(at, &host, "/", |status, _| status == 404)
 }

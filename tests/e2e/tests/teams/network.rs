@@ -149,7 +149,7 @@ fn only(world: &World, team: &str, deployment: &str) -> Result<IpAddr> {
     Ok(pods[0].1)
 }
 
-fn connects(world: &World, from: &str, to: SocketAddr) -> Result<bool> {
+pub fn connects(world: &World, from: &str, to: SocketAddr) -> Result<bool> {
     let target = format!("tcp://{to}");
     let probe = [
         "-n", from, "exec", "probe", "--", "/probe", "-timeout", "1500ms", &target,
@@ -157,7 +157,7 @@ fn connects(world: &World, from: &str, to: SocketAddr) -> Result<bool> {
     Ok(world.ask(Who::Admin, &probe, "")?.status.success())
 }
 
-fn reaches(world: &World, from: &str, to: SocketAddr) -> Result<()> {
+pub fn reaches(world: &World, from: &str, to: SocketAddr) -> Result<()> {
     ensure!(
         connects(world, from, to)?,
         "a pod of {from} does not reach {to}"
@@ -165,7 +165,7 @@ fn reaches(world: &World, from: &str, to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn refused(world: &World, from: &str, to: SocketAddr, policy: &str) -> Result<()> {
+pub fn refused(world: &World, from: &str, to: SocketAddr, policy: &str) -> Result<()> {
     ensure!(
         !connects(world, from, to)?,
         "a pod of {from} reaches {to}, which {policy} should refuse"
@@ -174,7 +174,7 @@ fn refused(world: &World, from: &str, to: SocketAddr, policy: &str) -> Result<()
     Ok(())
 }
 
-fn probe_pod(team: &str) -> String {
+pub fn probe_pod(team: &str) -> String {
     format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: probe, namespace: {team}}}, spec: {{automountServiceAccountToken: false, \
          securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}, \

@@ -42,22 +42,10 @@ pub fn idle(world: &World) -> Result<()> {
 
 /// The version of every object of the teams and the operator, but Leases and Events.
 fn versions(world: &World) -> Result<BTreeMap<String, String>> {
-    let list = [
-        "api-resources",
-        "--namespaced",
-        "--verbs=list",
-        "-o",
-        "name",
+    let kinds = [
+        world.kinds(&["events", "leases"])?,
+        "gatewayclasses.gateway.networking.k8s.io,tenantgrants.postern.dev".to_owned(),
     ];
-    let kinds = world.may(Who::Admin, &list, "")?;
-    let kinds: Vec<&str> = kinds
-        .lines()
-        .filter(|kind| !kind.starts_with("leases.") && !kind.starts_with("events"))
-        .chain([
-            "gatewayclasses.gateway.networking.k8s.io",
-            "tenantgrants.postern.dev",
-        ])
-        .collect();
     let path = "jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}={.metadata.resourceVersion}{\"\\n\"}{end}";
     let all = world.may(Who::Admin, &["get", &kinds.join(","), "-A", "-o", path], "")?;
     let versions: BTreeMap<String, String> = all
@@ -81,8 +69,8 @@ pub fn nothing_failed(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// No Envoy refused anything, as it and as its control plane count. The control plane of team-b was
-/// there all the time.
+/// Nothing was refused until now, and nothing failed where the control plane was there all the time:
+/// team-b's.
 pub fn at_last(world: &World) -> Result<()> {
     refused(world)?;
     failures(world, "team-b")
@@ -105,7 +93,8 @@ fn failures(world: &World, team: &str) -> Result<()> {
     Ok(())
 }
 
-fn refused(world: &World) -> Result<()> {
+/// No Envoy refused anything, as it and as its control plane count.
+pub fn refused(world: &World) -> Result<()> {
     for team in ["team-a", "team-b"] {
         for (pod, ip) in world.pods_of(team, ENVOY)? {
             let at = SocketAddr::new(ip, ports::PROXY_METRICS);
@@ -133,7 +122,7 @@ fn refused(world: &World) -> Result<()> {
 }
 
 /// The sum over all series whose name ends so.
-fn sum(text: &str, end: &str) -> Result<f64> {
+pub fn sum(text: &str, end: &str) -> Result<f64> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter(|line| {

@@ -1,7 +1,7 @@
 //! The cluster that all parts act on, and the few verbs that they share.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_cluster::Cluster;
 use postern_e2e::demo::Demo;
+pub use postern_e2e::demo::TEAMS;
 use postern_e2e::platform::{self, SYSTEM};
 use serde_json::Value;
 
@@ -142,6 +143,20 @@ impl World {
         serde_json::from_str(&text).context("kubectl printed no JSON")
     }
 
+    /// All kinds that stand in namespaces and can be listed, but these, joined by commas.
+    pub fn kinds(&self, but: &[&str]) -> Result<String> {
+        let list = [
+            "api-resources",
+            "--namespaced",
+            "--verbs=list",
+            "-o",
+            "name",
+        ];
+        let all = self.may(Who::Admin, &list, "")?;
+        let is_wanted = |name: &&str| !but.contains(&name.split('.').next().unwrap_or_default());
+        Ok(all.lines().filter(is_wanted).collect::<Vec<_>>().join(","))
+    }
+
     /// Waits until `done`.
     pub fn wait(&self, what: &str, done: impl FnMut() -> Result<bool>) -> Result<()> {
         let about = [
@@ -167,6 +182,20 @@ impl World {
             let part: Vec<&str> = text.split('/').collect();
             let wanted = if replicas == 0 { String::new() } else { replicas.to_string() };
             Ok(part.len() == 4 && part[0] == wanted && part[1] == wanted && part[2] == part[3])
+        })
+    }
+
+    /// Waits until all pods of a Deployment are of its newest template, ready, and no others are left.
+    pub fn settled(&self, namespace: &str, name: &str) -> Result<()> {
+        self.wait(&format!("{namespace}/{name} has rolled out"), || {
+            let deployment = self.json(&["-n", namespace, "deployment", name])?;
+            let (status, wanted) = (&deployment["status"], &deployment["spec"]["replicas"]);
+            let seen = status["observedGeneration"] == deployment["metadata"]["generation"];
+            let counts = ["replicas", "updatedReplicas", "readyReplicas"];
+            let pods = self.pods_of(namespace, name)?.len() as u64;
+            Ok(seen
+                && Some(pods) == wanted.as_u64()
+                && counts.iter().all(|count| status[count] == *wanted))
         })
     }
 
@@ -300,6 +329,29 @@ impl World {
         })
     }
 
+    /// Applies a route of a tenant: its parents as in `parentRefs`, one host, one rule.
+    pub fn route(
+        &self,
+        tenant: usize,
+        name: &str,
+        parents: &str,
+        host: &str,
+        rule: &str,
+    ) -> Result<()> {
+        let team = TEAMS[tenant];
+        let text = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: {team}}}\n\
+             spec: {{parentRefs: [{parents}], hostnames: [{host}], rules: [{{{rule}}}]}}"
+        );
+        self.apply(Who::Tenant(tenant), &text)
+    }
+
+    /// Deletes an object of a tenant, as the tenant.
+    pub fn delete(&self, tenant: usize, kind: &str, name: &str) -> Result<()> {
+        let arguments = ["-n", TEAMS[tenant], "delete", kind, name];
+        self.may(Who::Tenant(tenant), &arguments, "").map(|_| ())
+    }
+
     /// A condition of a route at its first parent, as a tenant reads it: status, reason, message.
     pub fn route_condition(
         &self,
@@ -375,9 +427,14 @@ impl Drop for Stop<'_> {
 
 /// One GET over a connection of its own.
 pub fn get(at: SocketAddr, host: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
+    let stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    exchange(stream, host, path)
+}
+
+/// One GET over a connection that ends with it.
+pub fn exchange(mut stream: impl Read + Write, host: &str, path: &str) -> Result<(u16, String)> {
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -387,7 +444,26 @@ pub fn get(at: SocketAddr, host: &str, path: &str) -> Result<(u16, String)> {
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    let head = head.to_ascii_lowercase();
+    if head.contains("\r\ntransfer-encoding: chunked") {
+        return Ok((status, joined(body)?));
+    }
     Ok((status, body.to_owned()))
+}
+
+/// The chunks of a body (RFC 9112, 7.1) as one text.
+fn joined(mut chunks: &str) -> Result<String> {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n").context("no chunk")?;
+        let length = usize::from_str_radix(length, 16).context("no length of a chunk")?;
+        if length == 0 {
+            return Ok(body);
+        }
+        body += rest.get(..length).context("a chunk is cut off")?;
+        let rest = rest.get(length..).unwrap_or_default();
+        chunks = rest.strip_prefix("\r\n").context("a chunk has no end")?;
+    }
 }
 
 /// The file of an example.
