@@ -25,6 +25,7 @@ mod index;
 mod matches;
 mod memo;
 mod outcome;
+mod quota;
 mod report;
 mod route;
 mod secrets;

@@ -18,6 +18,7 @@ use crate::backends::BackendPort;
 use crate::endpoints::{self, SliceIndex};
 use crate::frame::{self, Frames};
 use crate::index::Index;
+use crate::quota;
 use crate::report::{GatewayReport, ListenerReport};
 use crate::route::{self, Context, RouteOutcome};
 use crate::secrets::Certificates;
@@ -37,6 +38,8 @@ pub struct Memo {
     certificates: Certificates,
     frames: Frames,
     routes: BTreeMap<Key, RouteOutcome>,
+    /// Routes that are over the quota.
+    over: BTreeSet<Key>,
     /// Which routes look at a Service.
     readers: Index,
     attached: BTreeMap<(Key, Name), u32>,
@@ -210,6 +213,15 @@ impl Memo {
         services: &BTreeSet<Key>,
         dirty_ports: &mut BTreeSet<BackendPort>,
     ) {
+        let mut over = std::mem::take(&mut self.over);
+        let mut turned = Vec::new();
+        if all || !Arc::ptr_eq(&before.http_routes, &self.snapshot.http_routes) {
+            let most = self.entitlement.quotas.routes;
+            let now = quota::over(&self.snapshot.http_routes, &self.frames, most);
+            turned = over.symmetric_difference(&now).cloned().collect();
+            over = now;
+        }
+        self.over = over;
         let dirty: BTreeSet<Key> = if all {
             before
                 .http_routes
@@ -225,6 +237,7 @@ impl Memo {
             changed(&before.http_routes, &self.snapshot.http_routes)
                 .into_iter()
                 .chain(readers)
+                .chain(turned)
                 .collect()
         };
         let snapshot = self.snapshot.clone();
@@ -237,6 +250,8 @@ impl Memo {
                     permissions: &self.permissions,
                     frames: &self.frames,
                     owned: &self.owned,
+                    over: &self.over,
+                    most: self.entitlement.quotas.routes,
                 };
                 route::translate(object, &context, old.as_ref())
             });

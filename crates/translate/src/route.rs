@@ -1,5 +1,6 @@
 //! An HTTPRoute: its rules become entries, and the entries are placed in tables.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postern_model::{
@@ -49,6 +50,10 @@ pub(crate) struct Context<'a> {
     pub frames: &'a Frames,
     /// The hostnames that the namespace owns.
     pub owned: &'a [Host],
+    /// Routes that are over the quota.
+    pub over: &'a BTreeSet<Key>,
+    /// The quota.
+    pub most: Option<u32>,
 }
 
 /// A rule before it is known at which listener it serves.
@@ -97,6 +102,7 @@ pub(crate) fn translate(
             return outcome;
         }
     };
+    let over = context.over.contains(&object.meta.key);
     let mut used = Vec::new();
     let (rules, health) = rules(
         object,
@@ -123,11 +129,15 @@ pub(crate) fn translate(
         let Some(frame) = context.frames.get(&key) else {
             continue;
         };
+        if let Some(most) = context.most.filter(|_| over) {
+            parents.push(over_quota(parent, most));
+            continue;
+        }
         let field = FieldPath::parse(&format!("spec.parentRefs[{position}]"));
         let report = builder.attach(parent, &field, frame, &hosts, context.owned, health);
         parents.push(report);
     }
-    let shards: std::collections::BTreeSet<Text> = outcome
+    let shards: BTreeSet<Text> = outcome
         .placements
         .iter()
         .map(|placement| placement.shard.clone())
@@ -148,6 +158,21 @@ pub(crate) fn translate(
         _ => Arc::new(status),
     };
     outcome
+}
+
+fn over_quota(parent: &ParentRef, most: u32) -> ParentReport {
+    let message = format!(
+        "the TenantGrant allows {most} routes, and as many older ones stand; remove some or ask your platform's admins"
+    );
+    ParentReport {
+        parent: parent.clone(),
+        detached: Some(Problem::new(
+            Cause::OverQuota,
+            FieldPath::default(),
+            message,
+        )),
+        notes: Vec::new(),
+    }
 }
 
 /// The route's hostnames; those that are no DNS names or stand twice are left out and reported.
