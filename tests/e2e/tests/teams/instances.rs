@@ -138,19 +138,24 @@ fn names_that_are_taken(world: &World) -> Result<()> {
     for (_, name, text) in &TAKEN {
         put(world, name, text)?;
     }
-    let read = || -> Result<Vec<Value>> {
-        let one = |(kind, name, _): &(&str, &str, &str)| {
-            let mut object = world.json(&["-n", "team-a", kind, name])?;
-            // Who keeps Deployments writes these.
-            object["status"] = Value::Null;
-            for field in ["resourceVersion", "managedFields", "annotations"] {
-                object["metadata"][field] = Value::Null;
-            }
-            Ok(object)
-        };
-        TAKEN.iter().map(one).collect()
+    let read = |(kind, name, _): &(&str, &str, &str)| {
+        let mut object = world.json(&["-n", "team-a", kind, name])?;
+        // Who keeps Deployments writes these.
+        object["status"] = Value::Null;
+        for field in ["resourceVersion", "managedFields", "annotations"] {
+            object["metadata"][field] = Value::Null;
+        }
+        anyhow::Ok(object)
     };
-    let before = read()?;
+    let before: Vec<Value> = TAKEN.iter().map(read).collect::<Result<_>>()?;
+    // Whether those that are still there are as they were.
+    let untouched = |there: &[&(&str, &str, &str)]| -> Result<()> {
+        for taken in there {
+            let now = read(taken)?;
+            ensure!(before.contains(&now), "touched: {now}");
+        }
+        Ok(())
+    };
     apply(
         world,
         0,
@@ -160,13 +165,10 @@ fn names_that_are_taken(world: &World) -> Result<()> {
     let [service, policy, deployment] = &TAKEN;
     told(world, &[service, policy])?;
     // No Envoy without the policy that protects it, whether or not its name is free.
-    ensure!(
-        read()? == before,
-        "touched: {before:?} became {:?}",
-        read()?
-    );
+    untouched(&[service, policy, deployment])?;
     delete(world, std::slice::from_ref(policy))?;
     told(world, &[service, deployment])?;
+    untouched(&[service, deployment])?;
     delete(world, &[*service, *deployment])?;
     ready(world, "team-a", "second", "True|Ready|").map(|_| ())
 }
