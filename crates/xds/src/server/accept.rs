@@ -14,13 +14,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
+use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::{Limits, Metrics};
 use crate::identity::{Identity, IdentityError, not_after};
+
+/// How long after its certificate a connection ends: its streams say first why they end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What is known of the other end of a connection: its verified certificate.
 #[derive(Clone, Debug)]
@@ -73,11 +76,14 @@ impl Peer {
     }
 }
 
-/// A connection after its handshake. It ends by itself if nobody known makes a request on it.
+/// A connection after its handshake. It ends by itself if nobody known makes a request on it, and when
+/// its certificate expires: an Envoy opens its next stream on the connection that it has, where it would
+/// be known by the old certificate for ever, whatever newer one it holds.
 pub(super) struct Connection {
     io: TlsStream<TcpStream>,
     peer: Peer,
     first_request: Pin<Box<Sleep>>,
+    expired: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -96,6 +102,11 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.peer.is_admitted() && self.first_request.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if let Some(expired) = &mut self.expired
+            && expired.as_mut().poll(cx).is_ready()
+        {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
@@ -194,8 +205,11 @@ async fn shake(
     let place = place.map_err(|_| io::Error::other("too many connections"))?;
     let certificates = io.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(<[_]>::first).map(AsRef::as_ref);
+    let peer = Peer::new(certificate, address);
+    let expired = peer.expires().and_then(|at| at.checked_add(LAST_WORDS));
     Ok(Connection {
-        peer: Peer::new(certificate, address),
+        expired: expired.map(|at| Box::pin(sleep_until(at))),
+        peer,
         io,
         first_request: Box::pin(sleep(limits.first_request)),
         _place: place,

@@ -535,10 +535,24 @@ async fn a_stream_ends_with_its_certificate() {
     let soon = std::time::SystemTime::now() + Duration::from_secs(3);
     params.not_after = soon.into();
     let signed = rig.ca.sign(params);
-    let mut envoy = Envoy::open(rig.channel(&signed).await).await.unwrap();
+    let channel = rig.channel(&signed).await;
+    let mut envoy = Envoy::open(channel.clone()).await.unwrap();
     let status = envoy.next().await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(rig.heard().await, "1 closed");
+    // And the connection: on it, nobody would ever be known again. A new one is refused by TLS.
+    let refused = async {
+        while Envoy::open(channel.clone())
+            .await
+            .is_err_and(|status| status.code() == Code::PermissionDenied)
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, refused)
+        .await
+        .expect("still on the old connection");
 }
 
 #[tokio::test]
