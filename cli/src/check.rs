@@ -124,6 +124,7 @@ impl Check<'_> {
             },
             hostnames: everything.into_iter().collect(),
             exposures: vec![asked],
+            address_pools: Vec::new(),
             quotas: None,
         };
         let meta = Meta {

@@ -41,6 +41,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 const ALLOCATED: &[&str] = &[
     "clusterIP",
     "clusterIPs",
+    "healthCheckNodePort",
     "ipFamilies",
     "ipFamilyPolicy",
     "nodePort",

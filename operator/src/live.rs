@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use postern_api::Entitlement;
+use postern_api::entitlement::ExternalAddress;
+use postern_api::instance::ExposureType;
 use serde_json::Value;
 
 use crate::compare;
@@ -66,6 +68,10 @@ pub enum Facts {
         cluster_ips: Vec<IpAddr>,
         /// The node port of each port.
         node_ports: BTreeMap<u16, u16>,
+        /// Its type, if it is one that Postern makes.
+        kind: Option<ExposureType>,
+        /// What its load balancer gave it.
+        load_balancer: Vec<ExternalAddress>,
     },
     /// Of a Deployment.
     Deployment {
@@ -318,6 +324,25 @@ fn is_name(text: &str) -> bool {
             .all(|byte| plain(byte) || matches!(byte, b'-' | b'.'))
 }
 
+/// Most addresses of a Gateway (Gateway API, `status.addresses`).
+const MOST_ADDRESSES: usize = 16;
+
+/// An entry of `status.loadBalancer.ingress`.
+fn given(ingress: &Value) -> Option<ExternalAddress> {
+    let address = ingress["ip"].as_str().map(|value| ("IPAddress", value));
+    let hostname = || {
+        let name = ingress["hostname"].as_str().filter(|name| is_name(name))?;
+        Some(("Hostname", name))
+    };
+    let (kind, value) = address
+        .filter(|(_, value)| value.parse::<IpAddr>().is_ok())
+        .or_else(hostname)?;
+    Some(ExternalAddress {
+        kind: kind.into(),
+        value: value.into(),
+    })
+}
+
 fn facts(kind: Stamped, data: &Value) -> Facts {
     match kind {
         Stamped::Service => {
@@ -331,6 +356,15 @@ fn facts(kind: Stamped, data: &Value) -> Facts {
                     .collect(),
                 node_ports: ports
                     .filter_map(|item| Some((port(&item["port"])?, port(&item["nodePort"])?)))
+                    .collect(),
+                kind: data
+                    .pointer("/spec/type")
+                    .and_then(|kind| serde_json::from_value(kind.clone()).ok()),
+                load_balancer: items("/status/loadBalancer/ingress")
+                    .into_iter()
+                    .flatten()
+                    .filter_map(given)
+                    .take(MOST_ADDRESSES)
                     .collect(),
             }
         }
@@ -382,7 +416,10 @@ mod tests {
             "spec": {
                 "clusterIPs": ["10.0.0.1"],
                 "ports": [{"port": port, "nodePort": 30080}, {"port": 443}],
+                "type": "LoadBalancer",
             },
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "192.0.2.7", "ipMode": "VIP"}, {"hostname": "lb.example"}, {"ip": "no address"}]}},
         }))
     }
 
@@ -401,12 +438,15 @@ mod tests {
         assert!(live.is_verified(&the_id(), 7));
         assert!(!live.is_verified(&the_id(), 8));
         assert!(!live.apply(Stamped::Service, &service(80)), "no news");
-        // A status is none of our business.
+        // Of a status the addresses are news, and nothing that we stamp.
         let mut reported = service(80);
-        reported.data["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+        reported.data["status"]["conditions"] = json!([{"type": "Ready"}]);
         reported.metadata.resource_version = Some("99".into());
         assert!(!live.apply(Stamped::Service, &reported));
+        reported.data["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+        assert!(live.apply(Stamped::Service, &reported));
         assert!(live.is_verified(&the_id(), 7));
+        live.apply(Stamped::Service, &service(80));
         let mut changes: Vec<DynamicObject> = vec![service(81), service(80), service(80)];
         changes[1].metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
         changes[2].metadata.owner_references = None;
@@ -436,6 +476,14 @@ mod tests {
         let expected = Facts::Service {
             cluster_ips: vec![IpAddr::from([10, 0, 0, 1])],
             node_ports: [(80, 30080)].into(),
+            kind: Some(ExposureType::LoadBalancer),
+            // Of the third, a tenant's text, nothing is taken.
+            load_balancer: [("IPAddress", "192.0.2.7"), ("Hostname", "lb.example")]
+                .map(|(kind, value)| ExternalAddress {
+                    kind: kind.into(),
+                    value: value.into(),
+                })
+                .into(),
         };
         assert_eq!(seen.facts, expected);
         let deployment = object(json!({

@@ -111,7 +111,9 @@ async fn present(
         let news = shared.note_refusal(key, Some(refusal.reason));
         if refusal.revokes() && !is_still_granted(shared, key, uid, &found) {
             let observed = observed(shared, key, uid);
-            let before = Instance::of(object).zip(previous).filter(|_| news);
+            let before = Instance::of(object, &found.granted)
+                .zip(previous)
+                .filter(|_| news);
             let named = before.and_then(|(instance, contract)| {
                 stamp(&instance, &contract, &settings, &observed).ok()
             });
@@ -119,7 +121,7 @@ async fn present(
         }
         return Some(Wanted::refused(refusal.reason, &refusal.message, &found));
     }
-    let instance = Instance::of(object)?;
+    let instance = Instance::of(object, &found.granted)?;
     let given = observed(shared, key, uid);
     let first = stamp(&instance, &found.entitlement, &settings, &given);
     let objects = match first {
@@ -186,6 +188,8 @@ fn services(
             let Facts::Service {
                 cluster_ips,
                 node_ports,
+                load_balancer,
+                ..
             } = &seen.facts
             else {
                 return None;
@@ -193,6 +197,7 @@ fn services(
             let facts = ServiceFacts {
                 cluster_ips: cluster_ips.clone(),
                 node_ports: node_ports.clone(),
+                load_balancer: load_balancer.clone(),
             };
             Some((gateway.clone(), facts))
         })
@@ -211,10 +216,7 @@ fn is_still_granted(shared: &Shared, key: &Key, uid: &str, found: &Consent) -> b
         .in_namespace(&key.namespace)
         .filter(|(_, seen)| owned(seen, uid))
         .filter_map(|(_, seen)| match &seen.facts {
-            Facts::Service { node_ports, .. } if node_ports.is_empty() => {
-                Some(ExposureType::ClusterIP)
-            }
-            Facts::Service { .. } => Some(ExposureType::NodePort),
+            Facts::Service { kind, .. } => *kind,
             _ => None,
         });
     let granted = |exposure: ExposureType| found.granted.exposures.contains(&exposure);

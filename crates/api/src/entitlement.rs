@@ -104,6 +104,8 @@ pub struct EntitledGateway {
     pub listeners: Vec<ListenerConsent>,
     /// Where clients reach it; for `status.addresses`.
     pub addresses: Vec<ExternalAddress>,
+    /// Whether clients need an address that nobody has given it yet.
+    pub awaits_address: bool,
     /// The name of its Service, whose ready endpoints decide `Programmed`.
     pub service: String,
 }

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crds::{LABEL, OWNED_HOSTNAME};
+use crate::crds::{LABEL, OWNED_HOSTNAME, SUBDOMAIN};
 use crate::entitlement::Quotas;
 use crate::instance::{ExposureType, LabelSelector};
 
@@ -39,6 +39,15 @@ pub struct TenantGrantSpec {
     /// Exposure types that they may use. None allows no exposure, and so no gateway.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub exposures: Vec<ExposureType>,
+    /// Pools of the load balancer (MetalLB's `IPAddressPool`s) that they may take addresses from.
+    /// None names no pool: the load balancer chooses, and tenants may name any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = SUBDOMAIN)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub address_pools: Vec<String>,
     /// Quotas of each namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Quotas>,

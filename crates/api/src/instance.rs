@@ -218,8 +218,8 @@ pub struct LabelSelector {
 ]))]
 pub struct Exposure {
     /// The type. `ClusterIP`: from within the cluster, by a Service's address. `NodePort`: by a
-    /// port of every node. `LoadBalancer` (an address of MetalLB or a cloud) and `Route` (behind
-    /// the OpenShift Router) are not built yet: such an instance is refused with a condition.
+    /// port of every node. `LoadBalancer`: by an address of MetalLB or a cloud. `Route` (behind the
+    /// OpenShift Router) is not built yet: such an instance is refused with a condition.
     #[serde(rename = "type")]
     pub kind: ExposureType,
     /// Settings for `NodePort`.
@@ -254,7 +254,7 @@ pub enum ExposureType {
     ClusterIP,
     /// By a port of every node.
     NodePort,
-    /// By an address of a load balancer such as MetalLB; not built yet.
+    /// By an address of a load balancer such as MetalLB.
     LoadBalancer,
     /// Behind the OpenShift Router; not built yet.
     Route,
@@ -307,22 +307,28 @@ pub enum ExternalTrafficPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancerExposure {
-    /// `Service.spec.loadBalancerClass`.
+    /// `Service.spec.loadBalancerClass`. It cannot be changed while the type stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class: Option<String>,
-    /// The address asked for.
+    /// The address asked for (`Service.spec.loadBalancerIP`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 45), extend("x-kubernetes-validations" = [{
         "rule": "isIP(self)",
         "message": "this is no IP address",
     }]))]
     pub address: Option<String>,
-    /// The pool to take an address from.
+    /// The pool to take an address from (MetalLB: the annotation `metallb.io/address-pool`). The
+    /// TenantGrants must allow it; if absent, the first that they name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub address_pool: Option<String>,
-    /// Client address ranges (CIDR) that may connect.
+    /// Whether nodes pass traffic on to other nodes (`Cluster`, the default, which hides the
+    /// client's address) or serve it only where an Envoy runs (`Local`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<ExternalTrafficPolicy>,
+    /// Client address ranges (CIDR) that may connect from outside the cluster
+    /// (`Service.spec.loadBalancerSourceRanges`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 49)), extend(
         "x-kubernetes-list-type" = "set",
@@ -469,4 +475,7 @@ pub struct Granted {
     pub hostnames: Vec<String>,
     /// Exposure types that it may use.
     pub exposures: Vec<ExposureType>,
+    /// Pools that a load balancer may take its address from; none: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address_pools: Vec<String>,
 }

@@ -146,6 +146,8 @@ words! {
         ExposureNotGranted,
         /// `Accepted`: the TenantGrants do not give this hostname to the namespace.
         HostnameNotGranted,
+        /// `Accepted`: the TenantGrants do not allow this address pool.
+        AddressPoolNotGranted,
         /// `Accepted`: a quota of the TenantGrants is used up.
         QuotaExceeded,
         /// `Ready`: yes.

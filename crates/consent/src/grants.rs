@@ -30,6 +30,7 @@ pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
     let mut by = Vec::new();
     let mut hostnames: BTreeSet<String> = BTreeSet::new();
     let mut exposures: BTreeSet<ExposureType> = BTreeSet::new();
+    let mut address_pools: BTreeSet<&String> = BTreeSet::new();
     let mut quotas = Quotas::default();
     for (key, object) in snapshot.tenant_grants.iter() {
         let Some(grant) = object.valid().filter(|_| key.source == tenant.source) else {
@@ -42,6 +43,7 @@ pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
         // Host names compare without case (RFC 4343).
         hostnames.extend(grant.hostnames.iter().map(|name| name.to_ascii_lowercase()));
         exposures.extend(&grant.exposures);
+        address_pools.extend(&grant.address_pools);
         if let Some(more) = &grant.quotas {
             quotas = least(&quotas, more);
         }
@@ -50,6 +52,7 @@ pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
         by,
         hostnames: hostnames.into_iter().collect(),
         exposures: exposures.into_iter().collect(),
+        address_pools: address_pools.into_iter().cloned().collect(),
     };
     (granted, quotas)
 }

@@ -61,6 +61,9 @@ pub struct ServiceFacts {
     pub cluster_ips: Vec<IpAddr>,
     /// The node port of each port.
     pub node_ports: BTreeMap<u16, u16>,
+    /// What its load balancer gave it (`status.loadBalancer.ingress`); tenants' stock roles cannot
+    /// write a Service's status.
+    pub load_balancer: Vec<ExternalAddress>,
 }
 
 /// What was found for one tenant.
@@ -143,6 +146,12 @@ fn entitled(
     let gateways = ownership::gateways_of(snapshot, tenant, &cluster.classes);
     let allocated = ports::allocate(&gateways, previous);
     let labels = grants::namespace_labels(snapshot, tenant);
+    let exposure = snapshot
+        .instances
+        .get(tenant)
+        .and_then(|instance| instance.valid())
+        .map(|spec| spec.exposure.kind)
+        .unwrap_or_default();
     let entitled = gateways
         .iter()
         .map(|(object, gateway)| EntitledGateway {
@@ -152,16 +161,12 @@ fn entitled(
             shard: DEFAULT_SHARD.into(),
             ports: ports::of_gateway(&allocated, &object.meta.key),
             listeners: listeners(gateway, &tenant.namespace, &labels),
-            addresses: external(cluster, &object.meta.key),
+            addresses: external(cluster, exposure, &object.meta.key),
+            awaits_address: exposure == ExposureType::LoadBalancer
+                && load_balancer(cluster, &object.meta.key).is_empty(),
             service: names::gateway_service(&object.meta.key.name),
         })
         .collect();
-    let exposure = snapshot
-        .instances
-        .get(tenant)
-        .and_then(|instance| instance.valid())
-        .map(|spec| spec.exposure.kind)
-        .unwrap_or_default();
     Consent {
         addresses: addresses(cluster, exposure, &gateways),
         entitlement: EntitlementStatus {
@@ -205,9 +210,21 @@ fn listeners(gateway: &Gateway, own: &Name, labels: &BTreeMap<Name, Name>) -> Ve
         .collect()
 }
 
-/// The addresses at which a Gateway's listeners answer on their own ports: those of its Service.
-/// Node ports are other ports, and stand in the instance's status.
-fn external(cluster: &Facts, gateway: &Key) -> Vec<ExternalAddress> {
+/// What the load balancer gave a Gateway's Service.
+fn load_balancer<'a>(cluster: &'a Facts, gateway: &Key) -> &'a [ExternalAddress] {
+    cluster
+        .services
+        .get(gateway)
+        .map_or(&[], |service| &service.load_balancer)
+}
+
+/// The addresses at which a Gateway's listeners answer on their own ports: those of its load
+/// balancer where it has one, else those of its Service. Node ports are other ports, and stand in
+/// the instance's status.
+fn external(cluster: &Facts, exposure: ExposureType, gateway: &Key) -> Vec<ExternalAddress> {
+    if exposure == ExposureType::LoadBalancer {
+        return load_balancer(cluster, gateway).to_vec();
+    }
     cluster
         .services
         .get(gateway)
@@ -246,6 +263,17 @@ fn addresses(
                     let nodes = cluster.nodes.iter();
                     addresses.extend(nodes.map(|node| address(node, *node_port, *port)));
                 }
+            }
+        }
+        if exposure == ExposureType::LoadBalancer {
+            for port in &ports {
+                addresses.extend(service.load_balancer.iter().map(|given| Address {
+                    kind: given.kind.clone(),
+                    value: given.value.clone(),
+                    gateway: object.meta.key.name.to_string(),
+                    port: i32::from(*port),
+                    listener_port: i32::from(*port),
+                }));
             }
         }
         for port in &ports {

@@ -75,7 +75,29 @@ pub(crate) fn find(
         let message = "this version does not know the field; remove it";
         return Some(at(Reason::UnsupportedValue, field.clone(), message));
     }
-    not_granted(snapshot, tenant, instance, granted, asked).or_else(|| unbuilt(spec))
+    not_granted(snapshot, tenant, instance, granted, asked)
+        .or_else(|| pool(spec, granted))
+        .or_else(|| unbuilt(spec))
+}
+
+/// A pool that is asked for and not granted.
+fn pool(spec: &GatewayInstanceSpec, granted: &Granted) -> Option<Refusal> {
+    let asked = spec
+        .exposure
+        .load_balancer
+        .as_ref()?
+        .address_pool
+        .as_ref()?;
+    if granted.address_pools.is_empty() || granted.address_pools.contains(asked) {
+        return None;
+    }
+    let field = FieldPath::parse("spec.exposure.loadBalancer.addressPool");
+    let message = format!(
+        "the pool {asked:?} is not granted (granted: {}; by {}); ask for one of those or for none",
+        granted.address_pools.join(", "),
+        granted.by.join(", ")
+    );
+    Some(at(Reason::AddressPoolNotGranted, field, &message))
 }
 
 fn not_granted(
@@ -114,11 +136,11 @@ fn unbuilt(spec: &GatewayInstanceSpec) -> Option<Refusal> {
         ..
     } = spec;
     match kind {
-        ExposureType::ClusterIP | ExposureType::NodePort => {}
-        ExposureType::LoadBalancer | ExposureType::Route => {
+        ExposureType::ClusterIP | ExposureType::NodePort | ExposureType::LoadBalancer => {}
+        ExposureType::Route => {
             let field = FieldPath::parse("spec.exposure.type");
             let message = format!(
-                "{} is not built yet; use ClusterIP or NodePort",
+                "{} is not built yet; use ClusterIP, NodePort or LoadBalancer",
                 word(*kind)
             );
             return Some(at(Reason::UnsupportedValue, field, &message));

@@ -4,8 +4,8 @@ mod property;
 
 use std::net::IpAddr;
 
-use postern_api::entitlement::{EntitlementStatus, ObjectRef, PortTrust, Quotas};
-use postern_api::instance::{ExposureType, Placement};
+use postern_api::entitlement::{EntitlementStatus, ExternalAddress, ObjectRef, PortTrust, Quotas};
+use postern_api::instance::{ExposureType, LoadBalancerExposure, Placement};
 use postern_api::reasons::Reason;
 use postern_refs::objects::{NamespacesFrom, Selector};
 use postern_refs::{Body, FieldPath, Key, Name, Snapshot};
@@ -154,12 +154,6 @@ fn what_is_not_granted_or_not_built_is_refused_by_field() {
         ),
         (
             ExposureType::Route,
-            Placement::Own,
-            Reason::UnsupportedValue,
-            "spec.exposure.type",
-        ),
-        (
-            ExposureType::LoadBalancer,
             Placement::Own,
             Reason::UnsupportedValue,
             "spec.exposure.type",
@@ -326,6 +320,7 @@ fn addresses_come_from_the_cluster_and_node_ports_stand_in_the_instance() {
             ServiceFacts {
                 cluster_ips: vec![ip("10.0.0.7")],
                 node_ports: [(80, 30080)].into(),
+                load_balancer: vec![],
             },
         )]
         .into(),
@@ -349,6 +344,67 @@ fn addresses_come_from_the_cluster_and_node_ports_stand_in_the_instance() {
             ("10.0.0.7", 443, 443)
         ]
     );
+}
+
+#[test]
+fn a_load_balancer_is_waited_for_and_its_addresses_are_the_gateways() {
+    let mut snapshot = world();
+    put(
+        &mut snapshot,
+        grant("more", &["team-a"]).with(|spec| {
+            spec.exposures = vec![ExposureType::LoadBalancer];
+            spec.address_pools = vec!["edge".into()];
+        }),
+    );
+    let asking = |pool: Option<&str>| {
+        instance("team-a", "default").with(|spec| {
+            spec.exposure.kind = ExposureType::LoadBalancer;
+            spec.exposure.load_balancer = Some(LoadBalancerExposure {
+                address_pool: pool.map(str::to_owned),
+                ..LoadBalancerExposure::default()
+            });
+        })
+    };
+    put(&mut snapshot, asking(Some("edge")));
+    let with = |snapshot: &Snapshot, given: &[&str]| {
+        let given = given.iter().map(|value| ExternalAddress {
+            kind: "IPAddress".into(),
+            value: (*value).into(),
+        });
+        let service = ServiceFacts {
+            cluster_ips: vec!["10.0.0.7".parse().expect("an address")],
+            load_balancer: given.collect(),
+            ..ServiceFacts::default()
+        };
+        let facts = Facts {
+            services: [(Key::new("team-a", "web"), service)].into(),
+            ..Facts::default()
+        };
+        consent(snapshot, &Key::new("team-a", "default"), None, &facts)
+    };
+    let waiting = with(&snapshot, &[]).entitlement.gateways.remove(0);
+    assert!(waiting.awaits_address && waiting.addresses.is_empty());
+    let found = with(&snapshot, &["192.0.2.7"]);
+    let gateway = &found.entitlement.gateways[0];
+    assert!(!gateway.awaits_address);
+    assert_eq!(gateway.addresses[0].value, "192.0.2.7");
+    assert_eq!(
+        (&*found.addresses[0].value, found.addresses[0].port),
+        ("192.0.2.7", 80)
+    );
+
+    put(&mut snapshot, asking(Some("others")));
+    let refusal = with(&snapshot, &[]).refusal.expect("refused");
+    assert_eq!(refusal.reason, Reason::AddressPoolNotGranted);
+    assert!(
+        refusal
+            .message
+            .starts_with("spec.exposure.loadBalancer.addressPool: the pool \"others\" is not granted (granted: edge; by"),
+        "{}",
+        refusal.message
+    );
+    put(&mut snapshot, asking(None));
+    assert_eq!(with(&snapshot, &[]).refusal, None);
 }
 
 #[test]

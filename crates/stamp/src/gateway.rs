@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{Instance, Stamped, labels};
 
+/// The pool that MetalLB takes an address from (MetalLB, "Requesting specific IPs").
+const ADDRESS_POOL: &str = "metallb.io/address-pool";
+
 /// A Service for each Gateway of the instance: its own address. Its target ports lead to that
 /// Gateway's own listeners.
 pub(crate) fn services(instance: &Instance<'_>, entitlement: &EntitlementStatus) -> Vec<Stamped> {
@@ -26,17 +29,7 @@ pub(crate) fn services(instance: &Instance<'_>, entitlement: &EntitlementStatus)
 }
 
 fn service(instance: &Instance<'_>, gateway: &EntitledGateway) -> Option<Stamped> {
-    let exposure = &instance.spec.exposure;
-    let settings = exposure.node_port.clone().unwrap_or_default();
-    let on_nodes = exposure.kind == ExposureType::NodePort;
-    let fixed: BTreeMap<i32, i32> = match on_nodes {
-        true => settings
-            .ports
-            .iter()
-            .map(|port| (port.port, port.node_port))
-            .collect(),
-        false => BTreeMap::new(),
-    };
+    let exposed = exposed(instance);
     let ports: BTreeMap<u16, ServicePort> = gateway
         .ports
         .iter()
@@ -47,7 +40,7 @@ fn service(instance: &Instance<'_>, gateway: &EntitledGateway) -> Option<Stamped
                 port: i32::from(port.port),
                 target_port: Some(IntOrString::Int(i32::from(port.container_port))),
                 protocol: Some("TCP".into()),
-                node_port: fixed.get(&i32::from(port.port)).copied(),
+                node_port: exposed.node_ports.get(&i32::from(port.port)).copied(),
                 app_protocol: None,
             };
             (port.port, service_port)
@@ -64,28 +57,87 @@ fn service(instance: &Instance<'_>, gateway: &EntitledGateway) -> Option<Stamped
             .get_or_insert_default()
             .insert(labels::GATEWAY_NAME.into(), gateway.name.clone());
     }
-    let policy = settings
-        .external_traffic_policy
-        .unwrap_or(ExternalTrafficPolicy::Cluster);
+    if !exposed.annotations.is_empty() {
+        metadata.annotations = Some(exposed.annotations);
+    }
     Some(Stamped::typed(&Service {
         metadata,
         spec: Some(ServiceSpec {
-            type_: Some(if on_nodes { "NodePort" } else { "ClusterIP" }.into()),
             selector: Some(labels::select_envoys(instance.name, Some(&gateway.shard))),
             ports: Some(ports.into_values().collect()),
             session_affinity: Some("None".into()),
             internal_traffic_policy: Some("Cluster".into()),
-            external_traffic_policy: on_nodes.then(|| {
-                match policy {
-                    ExternalTrafficPolicy::Cluster => "Cluster",
-                    ExternalTrafficPolicy::Local => "Local",
-                }
-                .into()
-            }),
-            ..ServiceSpec::default()
+            ..exposed.spec
         }),
         status: None,
     }))
+}
+
+/// What an exposure adds to a Service.
+#[derive(Default)]
+struct ExposedService {
+    annotations: BTreeMap<String, String>,
+    /// Fixed node ports by port.
+    node_ports: BTreeMap<i32, i32>,
+    spec: ServiceSpec,
+}
+
+fn exposed(instance: &Instance<'_>) -> ExposedService {
+    let exposure = &instance.spec.exposure;
+    match exposure.kind {
+        // A Route leads to a Service that needs nothing more.
+        ExposureType::ClusterIP | ExposureType::Route => ExposedService {
+            spec: ServiceSpec {
+                type_: Some("ClusterIP".into()),
+                ..ServiceSpec::default()
+            },
+            ..ExposedService::default()
+        },
+        ExposureType::NodePort => {
+            let settings = exposure.node_port.clone().unwrap_or_default();
+            let fixed = settings.ports.iter();
+            ExposedService {
+                node_ports: fixed.map(|port| (port.port, port.node_port)).collect(),
+                spec: ServiceSpec {
+                    type_: Some("NodePort".into()),
+                    external_traffic_policy: traffic_policy(settings.external_traffic_policy),
+                    ..ServiceSpec::default()
+                },
+                ..ExposedService::default()
+            }
+        }
+        ExposureType::LoadBalancer => {
+            let settings = exposure.load_balancer.clone().unwrap_or_default();
+            let pool = settings
+                .address_pool
+                .or_else(|| instance.granted.address_pools.first().cloned());
+            let node_ports = instance.granted.exposures.contains(&ExposureType::NodePort);
+            ExposedService {
+                // Always there: who empties it empties what somebody else wrote there.
+                annotations: [(ADDRESS_POOL.to_owned(), pool.unwrap_or_default())].into(),
+                spec: ServiceSpec {
+                    type_: Some("LoadBalancer".into()),
+                    load_balancer_class: settings.class,
+                    load_balancer_ip: settings.address,
+                    load_balancer_source_ranges: (!settings.source_ranges.is_empty())
+                        .then_some(settings.source_ranges),
+                    external_traffic_policy: traffic_policy(settings.external_traffic_policy),
+                    // Node ports are an exposure of their own, which may not be granted.
+                    allocate_load_balancer_node_ports: Some(node_ports),
+                    ..ServiceSpec::default()
+                },
+                ..ExposedService::default()
+            }
+        }
+    }
+}
+
+fn traffic_policy(asked: Option<ExternalTrafficPolicy>) -> Option<String> {
+    let policy = match asked.unwrap_or(ExternalTrafficPolicy::Cluster) {
+        ExternalTrafficPolicy::Cluster => "Cluster",
+        ExternalTrafficPolicy::Local => "Local",
+    };
+    Some(policy.into())
 }
 
 /// The Gateway that the operator keeps for an instance with listeners: of the instance's name, so

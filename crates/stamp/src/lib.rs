@@ -40,7 +40,7 @@ mod tests;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use postern_api::entitlement::EntitlementStatus;
-use postern_api::instance::{ExposureType, Placement};
+use postern_api::instance::{ExposureType, Granted, Placement};
 use postern_api::names::InstanceNames;
 use postern_api::reasons::Reason;
 use postern_api::{GROUP, GatewayInstanceSpec};
@@ -128,17 +128,23 @@ pub struct Instance<'a> {
     pub uid: &'a str,
     /// What it asks for.
     pub spec: &'a GatewayInstanceSpec,
+    /// What the TenantGrants allow it.
+    pub granted: &'a Granted,
 }
 
 impl<'a> Instance<'a> {
     /// An instance of a Snapshot; `None` if it could not be read.
     #[must_use]
-    pub fn of(object: &'a Object<GatewayInstanceSpec>) -> Option<Instance<'a>> {
+    pub fn of(
+        object: &'a Object<GatewayInstanceSpec>,
+        granted: &'a Granted,
+    ) -> Option<Instance<'a>> {
         Some(Instance {
             namespace: &object.meta.key.namespace,
             name: &object.meta.key.name,
             uid: &object.meta.uid,
             spec: object.valid()?,
+            granted,
         })
     }
 
@@ -237,12 +243,12 @@ fn check(instance: &Instance<'_>) -> Result<(), Refused> {
         );
     }
     match instance.spec.exposure.kind {
-        ExposureType::ClusterIP | ExposureType::NodePort => {}
-        kind @ (ExposureType::LoadBalancer | ExposureType::Route) => {
+        ExposureType::ClusterIP | ExposureType::NodePort | ExposureType::LoadBalancer => {}
+        kind @ ExposureType::Route => {
             return refuse(
                 "spec.exposure.type",
                 Reason::UnsupportedValue,
-                format!("{kind:?} is not built yet; use ClusterIP or NodePort"),
+                format!("{kind:?} is not built yet; use ClusterIP, NodePort or LoadBalancer"),
             );
         }
     }

@@ -107,9 +107,9 @@ pub(crate) fn envoy(
 /// Who may connect to listeners; `None` is everybody.
 fn clients(instance: &Instance<'_>) -> Option<Vec<NetworkPolicyPeer>> {
     match instance.spec.exposure.kind {
-        // Through a node port, clients come from anywhere, and often with a node's address.
-        ExposureType::NodePort => return None,
-        ExposureType::ClusterIP | ExposureType::LoadBalancer | ExposureType::Route => {}
+        // Clients come from anywhere, and often with a node's address.
+        ExposureType::NodePort | ExposureType::LoadBalancer => return None,
+        ExposureType::ClusterIP | ExposureType::Route => {}
     }
     let clients = &instance.spec.clients;
     Some(match clients.from {

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use postern_api::entitlement::{
     EntitledGateway, EntitlementStatus, Exposed, ObjectRef, PortAllocation, ShardRef,
 };
-use postern_api::instance::{Clients, ClientsFrom, Exposure, ExposureType, Placement};
+use postern_api::instance::{Clients, ClientsFrom, Exposure, ExposureType, Granted, Placement};
 use postern_api::{DEFAULT_SHARD, GatewayInstanceSpec};
 use serde::de::DeserializeOwned;
 
@@ -75,6 +75,7 @@ fn stamped(spec: &GatewayInstanceSpec, entitlement: &EntitlementStatus) -> Vec<S
         name: "web",
         uid: "uid-of-web",
         spec,
+        granted: &Granted::default(),
     };
     let observed = Observed {
         control_plane: Some("10.96.0.10".parse().unwrap()),
@@ -403,6 +404,7 @@ fn metrics_are_for_monitoring_only() {
         name: "web",
         uid: "u",
         spec: &spec,
+        granted: &Granted::default(),
     };
     let mut settings = settings();
     let metrics_ports = |settings: &Settings| {
@@ -431,6 +433,7 @@ fn the_life_of_certificates_is_said_to_control_planes_alone() {
         name: "web",
         uid: "u",
         spec: &spec,
+        granted: &Granted::default(),
     };
     let told = |seconds| {
         let settings = Settings {
@@ -530,6 +533,7 @@ fn what_is_not_built_is_refused_by_field() {
             name: "web",
             uid: "u",
             spec: &spec,
+            granted: &Granted::default(),
         };
         stamp(
             &instance,
@@ -541,8 +545,8 @@ fn what_is_not_built_is_refused_by_field() {
         .to_string()
     };
     assert_eq!(
-        refused(&|spec| spec.exposure.kind = ExposureType::LoadBalancer),
-        "spec.exposure.type: LoadBalancer is not built yet; use ClusterIP or NodePort"
+        refused(&|spec| spec.exposure.kind = ExposureType::Route),
+        "spec.exposure.type: Route is not built yet; use ClusterIP, NodePort or LoadBalancer"
     );
     assert!(
         refused(&|spec| spec.exposure.kind = ExposureType::Route).contains("Route is not built")
@@ -562,6 +566,7 @@ fn a_name_that_is_no_label_value_is_refused() {
         name: &name,
         uid: "u",
         spec: &spec,
+        granted: &Granted::default(),
     };
     let error = stamp(
         &instance,

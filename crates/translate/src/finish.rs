@@ -131,6 +131,14 @@ fn gateway(report: &GatewayReport, acks: &ShardAcks) -> GatewayStatus {
             text,
             generation,
         )
+    } else if report.awaits_address {
+        condition(
+            "Programmed",
+            Truth::False,
+            "AddressNotAssigned",
+            "An Envoy serves it, but no load balancer has given its Service an address yet; see the Events of the Service.",
+            generation,
+        )
     } else {
         condition(
             "Programmed",

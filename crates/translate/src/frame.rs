@@ -30,6 +30,8 @@ pub(crate) struct GatewayFrame {
     pub generation: i64,
     pub shard: Text,
     pub addresses: Vec<Address>,
+    /// Whether clients need an address that nobody has given it yet.
+    pub awaits_address: bool,
     pub problems: Vec<Problem>,
     pub listeners: Vec<ListenerFrame>,
     /// What Envoy should listen on.
@@ -113,6 +115,7 @@ impl Builder<'_> {
             key: object.meta.key.clone(),
             generation: object.meta.generation,
             shard: entitled.shard.as_str().into(),
+            awaits_address: entitled.awaits_address,
             addresses: entitled
                 .addresses
                 .iter()

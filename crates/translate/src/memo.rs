@@ -411,6 +411,7 @@ impl Memo {
                 generation: frame.generation,
                 shard: frame.shard.clone(),
                 addresses: frame.addresses.clone(),
+                awaits_address: frame.awaits_address,
                 problems: frame.problems.clone(),
                 listeners,
             };

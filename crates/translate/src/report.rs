@@ -27,6 +27,8 @@ pub struct GatewayReport {
     pub shard: Text,
     /// Its addresses.
     pub addresses: Vec<Address>,
+    /// Whether clients need an address that nobody has given it yet.
+    pub awaits_address: bool,
     /// Problems of the Gateway as a whole.
     pub problems: Vec<Problem>,
     /// Its listeners, in its order.

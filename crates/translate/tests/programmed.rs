@@ -87,6 +87,12 @@ fn a_gateway_is_programmed_by_its_own_acknowledgements() {
         programmed(&translation, &acks("gw", all.clone())),
         (Truth::True, "Programmed".into())
     );
+    let mut waiting = entitlement(&listeners);
+    waiting.gateways[0].awaits_address = true;
+    assert_eq!(
+        programmed(&fresh(&snapshot, &waiting), &acks("gw", all.clone())),
+        (Truth::False, "AddressNotAssigned".into())
+    );
     let mut refused = all;
     for ack in refused.tables.values_mut() {
         *ack = Ack::Refused("no".into());

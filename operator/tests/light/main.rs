@@ -10,6 +10,7 @@
 )]
 
 mod drift;
+mod exposure;
 mod gateways;
 mod harness;
 
@@ -29,6 +30,7 @@ async fn the_operator_keeps_what_it_stamped_and_nothing_else() {
     drift::nothing_is_adopted(&world).await;
     the_entitlement_survives_its_tenant(&mut world).await;
     what_is_no_longer_asked_for_goes(&world).await;
+    exposure::a_load_balancer_gives_the_addresses(&world).await;
     a_grant_that_is_taken_away_takes_all(&world).await;
     a_deleted_instance_leaves_nothing(&world).await;
     gateways::gateways_without_a_control_plane_say_so(&world).await;

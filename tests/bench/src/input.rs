@@ -144,6 +144,7 @@ pub fn entitlement() -> EntitlementStatus {
                 route_namespaces: vec!["bench".into()],
             }],
             addresses: vec![],
+            awaits_address: false,
             service: "gateway".into(),
         }],
         shards: vec![ShardRef {

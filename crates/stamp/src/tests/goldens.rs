@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use postern_api::instance::Granted;
 use postern_api::{EntitlementStatus, GatewayInstance};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +17,8 @@ struct Case {
     about: String,
     instance: GatewayInstance,
     entitlement: EntitlementStatus,
+    #[serde(default)]
+    granted: Granted,
     settings: Settings,
     #[serde(default)]
     observed: Observed,
@@ -57,6 +60,7 @@ fn stamps_are_as_in_the_goldens() {
             name: metadata.name.as_deref().unwrap(),
             uid: metadata.uid.as_deref().unwrap(),
             spec: &case.instance.spec,
+            granted: &case.granted,
         };
         let (objects, refused) =
             match stamp(&instance, &case.entitlement, &case.settings, &case.observed) {

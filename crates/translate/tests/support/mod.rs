@@ -203,6 +203,7 @@ pub fn entitlement(listeners: &[Listener]) -> EntitlementStatus {
                 })
                 .collect(),
             addresses: vec![],
+            awaits_address: false,
             service: "gw".into(),
         }],
         shards: vec![ShardRef {

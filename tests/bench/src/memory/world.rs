@@ -250,6 +250,7 @@ fn contract(gateway_uid: &str) -> EntitlementStatus {
                 route_namespaces: vec![NAMESPACE.into()],
             }],
             addresses: vec![],
+            awaits_address: false,
             service: GATEWAY.into(),
         }],
         shards: vec![ShardRef {
