@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
 use postern_e2e::local::Local;
 use postern_e2e::tools;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `try`.
 #[derive(Args)]
@@ -21,11 +21,7 @@ pub struct TryArgs {
 
 /// Serves two teams until it is interrupted.
 pub fn run(arguments: &TryArgs) -> Result<ExitCode> {
-    // Signals are waited for from here on; children start with none blocked.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("cannot block signals")?;
+    let interrupted = interrupted()?;
     let started = Instant::now();
     let stage = |line: &str| println!("[{:5.1} s] {line}", started.elapsed().as_secs_f64());
     println!(
@@ -47,7 +43,7 @@ pub fn run(arguments: &TryArgs) -> Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| tools::repository().join("examples"));
     let state = std::env::temp_dir().join(format!("postern-try-{}", std::process::id()));
-    let outcome = serve(&programs, &envoy, &examples, &state, signals, &stage);
+    let outcome = serve(&programs, &envoy, &examples, &state, &interrupted, &stage);
     // Whatever happened, nothing of it stays.
     if state.exists() {
         std::fs::remove_dir_all(&state)
@@ -57,12 +53,38 @@ pub fn run(arguments: &TryArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Hears when somebody asks to end. By handlers and not by a mask: children would inherit a mask, and
+/// could not be asked to end.
+fn interrupted() -> Result<Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (
+            signal(SignalKind::interrupt()).context("no signal handler")?,
+            signal(SignalKind::terminate()).context("no signal handler")?,
+        )
+    };
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        let _ = sender.send(());
+    });
+    Ok(receiver)
+}
+
 fn serve(
     programs: &std::path::Path,
     envoy: &std::path::Path,
     examples: &std::path::Path,
     state: &std::path::Path,
-    signals: SigSet,
+    interrupted: &Receiver<()>,
     stage: &dyn Fn(&str),
 ) -> Result<()> {
     let mut local = Local::start(programs, envoy, examples, state)?;
@@ -75,11 +97,6 @@ fn serve(
          Ctrl-C ends everything.\n",
         examples.display()
     );
-    let (sender, interrupted) = channel();
-    std::thread::spawn(move || {
-        let _ = signals.wait();
-        let _ = sender.send(());
-    });
     let mut told = 0;
     loop {
         match interrupted.recv_timeout(Duration::from_millis(300)) {
