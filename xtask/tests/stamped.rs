@@ -113,7 +113,13 @@ fn without_given(mut live: Value, wanted: &Value) -> Value {
     let Value::Object(spec) = &mut live else {
         return live;
     };
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+    for field in [
+        "clusterIP",
+        "clusterIPs",
+        "healthCheckNodePort",
+        "ipFamilies",
+        "ipFamilyPolicy",
+    ] {
         spec.remove(field);
     }
     for (position, port) in spec["ports"].as_array_mut().unwrap().iter_mut().enumerate() {
