@@ -12,7 +12,7 @@ use crate::frame::Frames;
 /// names come later. Routes that do not decode name nothing and do not count.
 pub(crate) fn over(routes: &Map<HttpRoute>, frames: &Frames, most: Option<u32>) -> BTreeSet<Key> {
     let most = match most {
-        Some(most) if most as usize <= routes.len() => most as usize,
+        Some(most) if (most as usize) < routes.len() => most as usize,
         _ => return BTreeSet::new(),
     };
     let mut counted: Vec<(i64, &Key)> = routes

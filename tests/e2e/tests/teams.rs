@@ -40,7 +40,7 @@ mod world;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use postern_cluster::Cluster;
+use postern_cluster::{Cluster, Gone};
 
 use crate::world::World;
 
@@ -71,22 +71,6 @@ const WHILE_KEYS_ROTATE: &[Part] = &[
 
 const LAST: &[Part] = &[("rejected", quiet::refused)];
 
-/// Ends the cluster on every way out.
-struct Down {
-    name: String,
-    keep: bool,
-}
-
-impl Drop for Down {
-    fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = Cluster::remove(&self.name)
-        {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
 #[test]
 fn two_teams_on_a_real_cluster() {
     if !nix::unistd::geteuid().is_root() {
@@ -102,10 +86,7 @@ fn two_teams_on_a_real_cluster() {
         .clone()
         .unwrap_or_else(|| format!("e2e-{}", std::process::id()));
     let chosen = std::env::var("POSTERN_E2E_PARTS").ok();
-    let down = Down {
-        name: name.clone(),
-        keep: kept.is_some(),
-    };
+    let down = kept.is_none().then(|| Gone(name.clone()));
     let started = Instant::now();
     let tell = |line: &str| println!("[{:6.1} s] {line}", started.elapsed().as_secs_f64());
     let world = World::up(&name, &tell).unwrap();

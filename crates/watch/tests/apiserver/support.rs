@@ -6,24 +6,13 @@ use std::time::Duration;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use postern_cluster::{Cluster, Options as ClusterOptions};
+use postern_cluster::{Cluster, Gone, Options as ClusterOptions};
 use postern_refs::{Key, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// More than fit on three connections.
 pub const SECRETS: usize = 300;
-
-/// Takes the cluster away however the test ends.
-pub struct Gone(String);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        if let Err(error) = Cluster::remove(&self.0) {
-            eprintln!("cluster {} was not removed: {error:#}", self.0);
-        }
-    }
-}
 
 pub struct World {
     pub cluster: Cluster,

@@ -15,7 +15,7 @@ use postern_api::entitlement::{
 };
 use postern_api::names::InstanceNames;
 use postern_api::{CONTROLLER_NAME, Entitlement, EntitlementStatus, GATEWAY_GROUP};
-use postern_cluster::{Channel, Cluster, Options};
+use postern_cluster::{Channel, Cluster, Gone, Options};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -30,17 +30,6 @@ const GATEWAY: &str = "gateway";
 const WRITERS: usize = 16;
 /// Within which the control plane must have written all statuses.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Takes the cluster away however the measurement ends.
-struct Gone(String);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        if let Err(error) = Cluster::remove(&self.0) {
-            eprintln!("cluster {} was not removed: {error:#}", self.0);
-        }
-    }
-}
 
 /// A light cluster.
 pub struct World {

@@ -97,6 +97,18 @@ pub struct Cluster {
     binaries: Binaries,
 }
 
+/// Removes the cluster of this name when it is dropped, however what uses it ends.
+#[derive(Debug)]
+pub struct Gone(pub String);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Err(error) = Cluster::remove(&self.0) {
+            eprintln!("cluster {} was not removed: {error:#}", self.0);
+        }
+    }
+}
+
 impl Cluster {
     /// Starts a cluster and waits until it works; builds its programs first where they are missing.
     /// One of that name and kind that is up already is taken as it is; remains of one that failed

@@ -9,18 +9,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use postern_cluster::{Channel, Cluster, ECHO_IMAGE, Options, PROBE_IMAGE};
-
-/// Takes the cluster away however the test ends.
-struct Gone(String);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        if let Err(error) = Cluster::remove(&self.0) {
-            eprintln!("cluster {} was not removed: {error:#}", self.0);
-        }
-    }
-}
+use postern_cluster::{Channel, Cluster, ECHO_IMAGE, Gone, Options, PROBE_IMAGE};
 
 fn name(of: &str) -> (String, Gone) {
     let name = format!("t{of}-{}", std::process::id());

@@ -81,12 +81,8 @@ fn failures(world: &World, team: &str) -> Result<()> {
     for (pod, ip) in world.pods_of(team, ENVOY)? {
         let at = SocketAddr::new(ip, ports::PROXY_METRICS);
         let (_, text) = world.get(at, "metrics", "/metrics")?;
-        let failed: Vec<&str> = text
-            .lines()
-            .filter(|line| {
-                let name = line.split(['{', ' ']).next().unwrap_or_default();
-                name.ends_with("update_failure") && !line.ends_with(" 0")
-            })
+        let failed: Vec<&str> = series(&text, "update_failure")
+            .filter(|line| !line.ends_with(" 0"))
             .collect();
         ensure!(failed.is_empty(), "{pod}: {failed:?}");
     }
@@ -121,14 +117,19 @@ pub fn refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The sum over all series whose name ends so.
-pub fn sum(text: &str, end: &str) -> Result<f64> {
+/// The lines of all series whose name ends so.
+fn series<'a>(text: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
-        .filter(|line| {
+        .filter(move |line| {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
             name.ends_with(end)
         })
+}
+
+/// The sum over all series whose name ends so.
+pub fn sum(text: &str, end: &str) -> Result<f64> {
+    series(text, end)
         .map(|line| {
             let value = line.rsplit(' ').next().unwrap_or_default();
             value

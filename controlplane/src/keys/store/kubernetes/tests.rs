@@ -1,5 +1,5 @@
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use postern_cluster::{Cluster, Options};
+use postern_cluster::{Cluster, Gone, Options};
 use rustls::pki_types::UnixTime;
 use serde_json::json;
 use tokio::sync::watch;
@@ -227,17 +227,6 @@ async fn a_refusal_says_what_was_refused_and_shows_no_key() {
         "{shown}"
     );
     assert!(!shown.contains("PRIVATE"));
-}
-
-/// Takes the cluster away however the test ends.
-struct Gone(String);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        if let Err(error) = Cluster::remove(&self.0) {
-            eprintln!("cluster {} was not removed: {error:#}", self.0);
-        }
-    }
 }
 
 #[tokio::test]
