@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use postern_model::{Listener, TableId};
 
-use crate::{filters, pb, trust};
+use crate::{filters, log, pb, trust};
 
 /// Bytes that Envoy holds a connection and direction before it stops reading.
 pub(crate) const BUFFER_LIMIT: u32 = 32 * 1024;
@@ -54,7 +54,8 @@ pub(crate) fn manager(listener: &Listener, table: &TableId) -> hcm::HttpConnecti
         http_filters: filters::chain(listener),
 
         // Who the client is.
-        use_remote_address: pb::boolean(true),
+        use_remote_address: pb::boolean(trust::peer_is_client(listener.trust)),
+        skip_xff_append: !trust::peer_is_client(listener.trust),
         xff_num_trusted_hops: trust::hops(listener.trust),
         early_header_mutation_extensions: vec![trust::early_mutation(listener.trust)],
         // No address makes a client "internal", whose `x-envoy-*` headers would count.
@@ -102,8 +103,7 @@ pub(crate) fn manager(listener: &Listener, table: &TableId) -> hcm::HttpConnecti
         // Whatever the backend says stays; Postern does not name itself.
         server_header_transformation: options::ServerHeaderTransformation::PassThrough as i32,
 
-        // The access log goes here: JSON, one request one line.
-        access_log: Vec::new(),
+        access_log: log::access(listener),
         ..Default::default()
     }
 }

@@ -29,6 +29,7 @@ mod fixtures;
 mod http;
 mod join;
 mod listener;
+mod log;
 mod pb;
 mod redirect;
 mod resources;

@@ -5,6 +5,7 @@
 //! | nothing | the connection's peer | all that speak of the way of the request are removed |
 //! | forwarded headers | the `hops`-th entry of `X-Forwarded-For` from the right | `X-Forwarded-*` and `Forwarded` stay, others are removed |
 //! | PROXY protocol | from the PROXY header, which must be there | as for nothing |
+//! | unknown | nobody's: backends are told `X-Forwarded-For: unknown` | as for nothing |
 //!
 //! Envoy appends the peer to whatever `X-Forwarded-For` it finds, so a client could put words into
 //! its left end that careless backends believe. Therefore the header is removed before Envoy looks
@@ -18,7 +19,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::google::protobuf::Any;
 use postern_model::Trust;
 
-use crate::pb;
+use crate::{log, pb};
 
 /// Prefixes of headers that only Envoy itself may set: they command its router.
 const ENVOYS_OWN: &[&str] = &["x-envoy-"];
@@ -47,15 +48,23 @@ const OTHERS: &[&str] = &[
 /// How many entries of `X-Forwarded-For`, from the right, were written by proxies in front.
 pub(crate) fn hops(trust: Trust) -> u32 {
     match trust {
-        Trust::Nothing | Trust::ProxyProtocol => 0,
+        Trust::Nothing | Trust::ProxyProtocol | Trust::Unknown => 0,
         Trust::ForwardedHeaders { hops } => u32::from(hops.max(1)),
+    }
+}
+
+/// Whether the peer of the connection, or whom it names, is told to backends as the client.
+pub(crate) fn peer_is_client(trust: Trust) -> bool {
+    match trust {
+        Trust::Nothing | Trust::ForwardedHeaders { .. } | Trust::ProxyProtocol => true,
+        Trust::Unknown => false,
     }
 }
 
 /// Removes what is not believed, before Envoy reads any of it.
 pub(crate) fn early_mutation(trust: Trust) -> core::TypedExtensionConfig {
     let (names, prefixes): (&[&str], &[&str]) = match trust {
-        Trust::Nothing | Trust::ProxyProtocol => (FORWARDED, FORWARDED_PREFIXES),
+        Trust::Nothing | Trust::ProxyProtocol | Trust::Unknown => (FORWARDED, FORWARDED_PREFIXES),
         Trust::ForwardedHeaders { .. } => (&[], &[]),
     };
     let mutations = (OTHERS.iter().chain(names))
@@ -66,6 +75,7 @@ pub(crate) fn early_mutation(trust: Trust) -> core::TypedExtensionConfig {
                 .chain(prefixes)
                 .map(|prefix| remove_prefix(prefix)),
         )
+        .chain((!peer_is_client(trust)).then(client_unknown))
         .map(|action| rules::HeaderMutation {
             action: Some(action),
         })
@@ -74,6 +84,20 @@ pub(crate) fn early_mutation(trust: Trust) -> core::TypedExtensionConfig {
         "envoy.http.early_header_mutation.header_mutation",
         &HeaderMutation { mutations },
     )
+}
+
+/// Says that nobody knows the client. Without it a backend takes our pod for one.
+fn client_unknown() -> rules::header_mutation::Action {
+    use core::header_value_option::HeaderAppendAction;
+    rules::header_mutation::Action::Append(core::HeaderValueOption {
+        header: Some(core::HeaderValue {
+            key: "x-forwarded-for".to_owned(),
+            value: log::UNKNOWN.to_owned(),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd as i32,
+        ..Default::default()
+    })
 }
 
 fn remove_prefix(prefix: &str) -> rules::header_mutation::Action {
@@ -94,6 +118,6 @@ pub(crate) fn proxy_protocol(trust: Trust) -> Option<(&'static str, Any)> {
             "envoy.filters.listener.proxy_protocol",
             pb::any(&ProxyProtocol::default()),
         )),
-        Trust::Nothing | Trust::ForwardedHeaders { .. } => None,
+        Trust::Nothing | Trust::ForwardedHeaders { .. } | Trust::Unknown => None,
     }
 }

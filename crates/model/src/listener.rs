@@ -18,6 +18,9 @@ pub enum Trust {
     },
     /// The PROXY protocol, versions 1 and 2.
     ProxyProtocol,
+    /// Nothing, and the connection's peer is a proxy that cannot say who the client is: nobody is
+    /// told an address.
+    Unknown,
 }
 
 /// A certificate's name among an Envoy's secrets: `namespace/name` of the Kubernetes Secret.

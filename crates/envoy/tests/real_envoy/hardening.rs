@@ -108,6 +108,20 @@ async fn the_proxy_protocol_is_required_and_names_the_client() {
 }
 
 #[tokio::test]
+async fn a_client_that_nobody_knows_is_said_to_be_unknown() {
+    let Some(world) = start(Trust::Unknown).await else {
+        return;
+    };
+    let answer = from_client(&world, "", SPOOFED).await;
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert_eq!(answer.seen("x-forwarded-for"), ["unknown"]);
+    assert_eq!(answer.seen("x-forwarded-proto"), ["http"]);
+    for name in ["forwarded", "x-forwarded-host", "x-envoy-external-address"] {
+        assert_eq!(answer.seen(name), [""; 0], "{name}");
+    }
+}
+
+#[tokio::test]
 async fn no_other_spelling_of_a_path_gets_around_a_route() {
     let Some(world) = start(Trust::Nothing).await else {
         return;

@@ -8,6 +8,7 @@
     reason = "helpers of tests may end them"
 )]
 
+mod access_log;
 mod ads;
 #[allow(dead_code, reason = "shared with the unit tests; each uses a part")]
 #[path = "../../src/fixtures.rs"]

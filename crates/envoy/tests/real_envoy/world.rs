@@ -74,6 +74,7 @@ impl World {
         let bootstrap = directory.path().join("bootstrap.json");
         std::fs::write(&bootstrap, bootstrap_json(ads_address, directory.path())).unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let access_log = std::fs::File::create(directory.path().join("access")).unwrap();
         let envoy = Command::new(binary)
             .arg("-c")
             .arg(&bootstrap)
@@ -81,11 +82,13 @@ impl World {
                 "--concurrency",
                 "1",
                 "--disable-hot-restart",
+                "--file-flush-interval-msec",
+                "50",
                 "-l",
                 "warning",
             ])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(access_log)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -101,6 +104,26 @@ impl World {
             directory,
             address,
         })
+    }
+
+    /// The line of the access log that holds this text.
+    pub async fn access_line(&self, text: &str) -> serde_json::Value {
+        let path = self.directory.path().join("access");
+        let found = async {
+            loop {
+                let log = std::fs::read_to_string(&path).unwrap();
+                // Envoy may be in the midst of a line.
+                let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+                if let Some(line) = whole.lines().find(|line| line.contains(text)) {
+                    return serde_json::from_str(line).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(line) => line,
+            Err(_) => panic!("no line of the access log holds {text:?}"),
+        }
     }
 
     /// Gives Envoy a state, and waits until its worker serves it. Fails if Envoy refuses any of it.
