@@ -35,6 +35,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("terminationMessagePath", r#""/dev/termination-log""#),
     ("terminationMessagePolicy", r#""File""#),
     ("timeoutSeconds", "1"),
+    ("wildcardPolicy", r#""None""#),
 ];
 
 /// Fields that an API server allocates or derives for Services.

@@ -16,6 +16,7 @@ use tokio::time::sleep_until;
 use postern_watch::WatchState;
 use postern_watch::kube::Coverage;
 
+use crate::observe::EVERYWHERE;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile;
 use crate::shared::{Shared, Surroundings};
@@ -55,7 +56,7 @@ pub struct Inputs {
     pub leader: watch::Receiver<bool>,
     /// What was looked up.
     pub around: watch::Receiver<Surroundings>,
-    /// Namespaces in which something that was stamped changed.
+    /// Namespaces in which something that was stamped changed, or [`EVERYWHERE`].
     pub touches: mpsc::UnboundedReceiver<String>,
     /// Where the statuses of Gateways without a control plane go.
     pub statuses: watch::Sender<Arc<Statuses>>,
@@ -135,6 +136,7 @@ pub async fn drive(shared: Arc<Shared>, inputs: Inputs) -> Ended {
                 driver.snapshot_changed(snapshots.borrow_and_update().clone());
             }
             touch = touches.recv() => match touch {
+                Some(namespace) if namespace == EVERYWHERE => driver.touch_all(),
                 Some(namespace) => driver.touch_namespace(&namespace),
                 None => return Ended::InputGone,
             },

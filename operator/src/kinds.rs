@@ -22,11 +22,13 @@ pub enum Stamped {
     Deployment,
     /// `gateway.networking.k8s.io/v1 Gateway`, where the instance has listeners.
     Gateway,
+    /// `route.openshift.io/v1 Route`, for instances behind OpenShift's router.
+    Route,
 }
 
 impl Stamped {
     /// All of them.
-    pub const ALL: [Stamped; 8] = [
+    pub const ALL: [Stamped; 9] = [
         Stamped::NetworkPolicy,
         Stamped::ServiceAccount,
         Stamped::Role,
@@ -35,6 +37,7 @@ impl Stamped {
         Stamped::PodDisruptionBudget,
         Stamped::Deployment,
         Stamped::Gateway,
+        Stamped::Route,
     ];
 
     /// Group, version, kind and plural.
@@ -64,7 +67,14 @@ impl Stamped {
             ),
             Stamped::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Stamped::Gateway => (postern_api::GATEWAY_GROUP, "v1", "Gateway", "gateways"),
+            Stamped::Route => ("route.openshift.io", "v1", "Route", "routes"),
         }
+    }
+
+    /// Whether a cluster may do without it.
+    #[must_use]
+    pub fn is_optional(self) -> bool {
+        matches!(self, Stamped::Gateway | Stamped::Route)
     }
 
     /// The kind as manifests write it.

@@ -13,6 +13,7 @@ use kube::api::DynamicObject;
 use postern_api::Entitlement;
 use postern_api::entitlement::ExternalAddress;
 use postern_api::instance::ExposureType;
+use postern_consent::{RouteFacts, RouterVerdict};
 use serde_json::Value;
 
 use crate::compare;
@@ -82,6 +83,8 @@ pub enum Facts {
         /// Why pods cannot be made, if so.
         trouble: Option<String>,
     },
+    /// Of a Route.
+    Route(RouteFacts),
 }
 
 /// All that was seen.
@@ -93,6 +96,7 @@ pub struct Live {
     verified: BTreeMap<Id, (u64, u64)>,
     // Objects of a kind that the list which is under way has not named yet.
     unlisted: BTreeMap<Stamped, BTreeSet<Id>>,
+    served: BTreeSet<Stamped>,
 }
 
 impl Live {
@@ -134,11 +138,30 @@ impl Live {
 
     /// It ends: what it did not name is gone. Returns the namespaces of those.
     pub fn list_ends(&mut self, kind: Stamped) -> BTreeSet<String> {
+        self.served.insert(kind);
         let gone = self.unlisted.remove(&kind).unwrap_or_default();
         for id in &gone {
             self.forget(id);
         }
         gone.into_iter().map(|id| id.namespace).collect()
+    }
+
+    /// The cluster does not serve a kind: its objects are gone. Returns their namespaces.
+    pub fn not_served(&mut self, kind: Stamped) -> BTreeSet<String> {
+        self.served.remove(&kind);
+        self.unlisted.remove(&kind);
+        let ids = self.objects.keys().filter(|id| id.kind == kind);
+        let gone: Vec<Id> = ids.cloned().collect();
+        for id in &gone {
+            self.forget(id);
+        }
+        gone.into_iter().map(|id| id.namespace).collect()
+    }
+
+    /// Whether the cluster serves a kind.
+    #[must_use]
+    pub fn is_served(&self, kind: Stamped) -> bool {
+        self.served.contains(&kind)
     }
 
     /// What is known about an object.
@@ -343,6 +366,32 @@ fn given(ingress: &Value) -> Option<ExternalAddress> {
     })
 }
 
+/// The most routers that are listened to.
+const MOST_ROUTERS: usize = 16;
+
+/// An entry of a Route's `status.ingress`.
+fn router(ingress: &Value) -> RouterVerdict {
+    let text = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        crate::problem::shorten(text)
+    };
+    let conditions = ingress["conditions"].as_array().into_iter().flatten();
+    let mut admitted = conditions.filter(|condition| condition["type"] == "Admitted");
+    let condition = admitted.next().unwrap_or(&Value::Null);
+    RouterVerdict {
+        router: text(&ingress["routerName"]),
+        host: text(&ingress["host"]),
+        canonical_hostname: text(&ingress["routerCanonicalHostname"]),
+        admitted: match condition["status"].as_str() {
+            Some("True") => Some(true),
+            Some("False") => Some(false),
+            _ => None,
+        },
+        reason: text(&condition["reason"]),
+        message: text(&condition["message"]),
+    }
+}
+
 fn facts(kind: Stamped, data: &Value) -> Facts {
     match kind {
         Stamped::Service => {
@@ -382,6 +431,16 @@ fn facts(kind: Stamped, data: &Value) -> Facts {
                     .map(crate::problem::shorten),
             }
         }
+        Stamped::Route => Facts::Route(RouteFacts {
+            routers: data
+                .pointer("/status/ingress")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .take(MOST_ROUTERS)
+                .map(router)
+                .collect(),
+        }),
         Stamped::NetworkPolicy
         | Stamped::ServiceAccount
         | Stamped::Role

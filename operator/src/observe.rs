@@ -20,8 +20,11 @@ use crate::kinds::Stamped;
 use crate::live::entitlement_key;
 use crate::shared::Shared;
 
-/// Namespaces in which something changed.
+/// Namespaces in which something changed, or [`EVERYWHERE`].
 pub type Touches = mpsc::UnboundedSender<String>;
+
+/// Instead of a namespace: all of them. No namespace has this name.
+pub const EVERYWHERE: &str = "*";
 
 /// Objects a page of a list: whole objects are held for one page only.
 const PAGE: u32 = 100;
@@ -65,7 +68,10 @@ pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> 
             while let Some(event) = next(&mut events, &touches).await {
                 match event {
                     Ok(event) => stamped(&shared, kind, event, &touches, &pending),
-                    Err(error) => failed(kind.kind(), &error, &pending),
+                    Err(error) if is_absent(kind, &error) => {
+                        absent(&shared, kind, &touches, &pending);
+                    }
+                    Err(error) => failed(kind.kind(), &error),
                 }
             }
         });
@@ -85,7 +91,7 @@ pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> 
                 Ok(event) => {
                     entitlement(&shared, event, &mut listed, &touches, &pending_too);
                 }
-                Err(error) => failed("Entitlement", &error, &pending_too),
+                Err(error) => failed("Entitlement", &error),
             }
         }
     });
@@ -100,18 +106,28 @@ async fn next<S: Stream + Unpin>(events: &mut S, touches: &Touches) -> Option<S:
     }
 }
 
-fn failed(kind: &'static str, error: &watcher::Error, pending: &Pending) {
-    // A kind that is not served has no objects: only the Gateway API's may be absent.
-    let absent = matches!(
+/// Whether a kind that a cluster may do without is not there.
+fn is_absent(kind: Stamped, error: &watcher::Error) -> bool {
+    let not_found = matches!(
         error,
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found()
     );
-    if absent && kind == Stamped::Gateway.kind() {
-        pending.done(kind);
-        tracing::debug!(kind, "is not served");
-    } else {
-        tracing::warn!(kind, error = %crate::problem::chain(error), "cannot be watched");
+    not_found && kind.is_optional()
+}
+
+/// A kind that is not served has no objects. The watch is tried again, so it is noticed when it
+/// comes; that is news to every tenant that asked for it.
+fn absent(shared: &Shared, kind: Stamped, touches: &Touches, pending: &Pending) {
+    let gone = shared.live().not_served(kind);
+    for namespace in gone {
+        let _ = touches.send(namespace);
     }
+    pending.done(kind.kind());
+    tracing::debug!(kind = kind.kind(), "is not served");
+}
+
+fn failed(kind: &'static str, error: &watcher::Error) {
+    tracing::warn!(kind, error = %crate::problem::chain(error), "cannot be watched");
 }
 
 fn stamped(
@@ -137,9 +153,16 @@ fn stamped(
             touch(&object);
         }
         Event::InitDone => {
-            let gone = shared.live().list_ends(kind);
+            let (news, gone) = {
+                let mut live = shared.live();
+                (!live.is_served(kind), live.list_ends(kind))
+            };
             for namespace in gone {
                 let _ = touches.send(namespace);
+            }
+            if news && kind.is_optional() {
+                // Every tenant could have waited for it.
+                let _ = touches.send(EVERYWHERE.to_owned());
             }
             pending.done(kind.kind());
         }

@@ -1,17 +1,17 @@
 //! One run for one tenant: consent → stamp → apply → status.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use postern_api::entitlement::EntitlementStatus;
-use postern_api::instance::ExposureType;
+use postern_api::instance::{Exposure, ExposureType};
 use postern_api::names::{self, InstanceNames};
 use postern_api::{GatewayInstance, GatewayInstanceSpec};
-use postern_consent::{Consent, ServiceFacts, consent};
+use postern_consent::{Consent, RouteFacts, ServiceFacts, consent};
 use postern_refs::{Key, Object, Snapshot};
 use postern_stamp::{Instance, Observed, Stamped as StampedObject, stamp};
 
@@ -67,8 +67,17 @@ pub async fn run(
             Err(problem) => problems.push(problem),
         }
     }
+    let linger = shared.installation.linger;
+    let due = tenant
+        .left
+        .values()
+        .min()
+        .map(|since| linger.saturating_sub(since.elapsed()));
     shared.remember(key, Some(tenant));
-    outcome(key, &problems)
+    match (outcome(key, &problems), due) {
+        (Outcome::Settled, Some(due)) => Outcome::Later(due),
+        (outcome, _) => outcome,
+    }
 }
 
 fn outcome(key: &Key, problems: &[Problem]) -> Outcome {
@@ -101,12 +110,29 @@ async fn present(
     // one there is no news, and what was written last holds.
     let recorded = recorded.and_then(|found| found.status.clone());
     let previous = recorded.or_else(|| tenant.contract.clone());
+    let exposed = previous.iter().flat_map(|status| &status.exposures);
+    let linger = shared.installation.linger;
     let facts = postern_consent::Facts {
         classes: BTreeSet::new(),
         services: services(shared, snapshot, key, uid),
         nodes: shared.nodes(around),
+        routes_served: shared.live().is_served(Stamped::Route),
+        routes: routes(shared, key, uid),
+        lingering: exposed
+            .map(Exposure::way)
+            .filter(|way| {
+                tenant
+                    .left
+                    .get(way)
+                    .is_none_or(|since| since.elapsed() < linger)
+            })
+            .collect(),
     };
     let found = consent(snapshot, key, previous.as_ref(), &facts);
+    tenant.left.retain(|way, _| found.leaving.contains(way));
+    for way in &found.leaving {
+        tenant.left.entry(*way).or_insert_with(Instant::now);
+    }
     if let Some(refusal) = &found.refusal {
         let news = shared.note_refusal(key, Some(refusal.reason));
         if refusal.revokes() && !is_still_granted(shared, key, uid, &found) {
@@ -204,6 +230,21 @@ fn services(
         .collect()
 }
 
+/// What routers said about the Routes of the namespace that are this instance's.
+fn routes(shared: &Shared, key: &Key, uid: &str) -> BTreeMap<Key, RouteFacts> {
+    let live = shared.live();
+    let all = live.in_namespace(&key.namespace);
+    all.filter(|(_, seen)| owned(seen, uid))
+        .filter_map(|(id, seen)| match &seen.facts {
+            Facts::Route(route) => {
+                let key = key.sibling(key.namespace.clone(), id.name.as_str());
+                Some((key, route.clone()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
 fn owned(seen: &Seen, uid: &str) -> bool {
     seen.owners.iter().any(|owner| owner.uid == uid)
 }
@@ -212,17 +253,22 @@ fn owned(seen: &Seen, uid: &str) -> bool {
 /// that is a mistake of the tenant's, which takes nothing away.
 fn is_still_granted(shared: &Shared, key: &Key, uid: &str, found: &Consent) -> bool {
     let live = shared.live();
-    let exposures = live
+    let outside: BTreeSet<ExposureType> = live
         .in_namespace(&key.namespace)
         .filter(|(_, seen)| owned(seen, uid))
         .filter_map(|(_, seen)| match &seen.facts {
             Facts::Service { kind, .. } => *kind,
+            Facts::Route(_) => Some(ExposureType::Route),
             _ => None,
-        });
-    let granted = |exposure: ExposureType| found.granted.exposures.contains(&exposure);
-    // The control plane's Service is a ClusterIP whatever is granted.
-    let widest = exposures.max();
-    widest.is_some_and(granted)
+        })
+        // The control plane's Service is a ClusterIP whatever is granted.
+        .filter(|kind| *kind != ExposureType::ClusterIP)
+        .collect();
+    let granted = |exposure: &ExposureType| found.granted.exposures.contains(exposure);
+    match outside.is_empty() {
+        true => granted(&ExposureType::ClusterIP),
+        false => outside.iter().all(granted),
+    }
 }
 
 /// The address of the control plane's Service, once it is there.

@@ -82,6 +82,10 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u64).range(LEAST_CERTIFICATE_SECONDS..)
     )]
     pub certificate_seconds: Option<u64>,
+    /// Seconds that an exposure which was left goes on once the one asked for has its addresses: for
+    /// clients that still know the old one, and for routers, which follow in their own time.
+    #[arg(long, env = "POSTERN_EXPOSURE_LINGER_SECONDS", default_value_t = 30)]
+    pub exposure_linger_seconds: u64,
 }
 
 impl RunArgs {
@@ -103,6 +107,7 @@ impl RunArgs {
             monitoring_namespaces: self.monitoring_namespaces.iter().cloned().collect(),
             listen: self.listen,
             certificate_seconds: self.certificate_seconds,
+            linger: Duration::from_secs(self.exposure_linger_seconds),
         }
     }
 }

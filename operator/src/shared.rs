@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use postern_api::entitlement::EntitlementStatus;
 use postern_api::reasons::Reason;
+use postern_consent::Way;
 use postern_refs::Key;
 use postern_stamp::{ApiServers, Images, Settings};
 
@@ -27,6 +29,8 @@ pub struct Installation {
     pub listen: IpAddr,
     /// Seconds that certificates between Envoys and control planes live, if the admin says so.
     pub certificate_seconds: Option<u64>,
+    /// How long an exposure that was left goes on when the one asked for is ready.
+    pub linger: Duration,
 }
 
 /// What was looked up around us, the same for all tenants.
@@ -45,6 +49,8 @@ pub struct Tenant {
     pub contract: Option<EntitlementStatus>,
     /// The instance's status that was written or read last.
     pub written: Option<Wanted>,
+    /// Exposures that were left, and since when what was asked for instead is ready.
+    pub left: BTreeMap<Way, Instant>,
 }
 
 /// What all runs share.

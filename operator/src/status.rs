@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use postern_api::GatewayInstance;
-use postern_api::entitlement::EntitlementStatus;
+use postern_api::entitlement::{EntitlementStatus, ExposedVerdict};
 use postern_api::instance::{Address, GatewayInstanceStatus, Granted};
 use postern_api::reasons::{ConditionType, Reason};
 use postern_consent::Consent;
@@ -171,16 +171,39 @@ fn ready(
     if !missing.is_empty() {
         return Verdict::no(Reason::Progressing, missing.join("; "));
     }
+    if let Some((gateway, verdict)) = not_exposed(entitlement) {
+        let reason = Reason::ALL
+            .iter()
+            .find(|reason| reason.as_str() == verdict.reason);
+        let reason = match reason {
+            None | Some(Reason::Pending) => Reason::Progressing,
+            Some(reason) => *reason,
+        };
+        return Verdict::no(reason, format!("Gateway {gateway}: {}", verdict.message));
+    }
     match without_address(entitlement) {
         Some(name) => {
             let message = format!("the Gateway {name} has no address yet");
             Verdict::no(Reason::Progressing, message)
         }
+        None if consent.unfinished => Verdict::no(
+            Reason::Progressing,
+            "the exposure asked for has no addresses yet; the one before goes on",
+        ),
         None if entitlement.gateways.is_empty() => {
             Verdict::yes(Reason::Ready, "no Gateway belongs to the instance yet")
         }
         None => Verdict::yes(Reason::Ready, ""),
     }
+}
+
+/// A Gateway that routers do not serve by all that it claims.
+fn not_exposed(entitlement: &EntitlementStatus) -> Option<(&str, &ExposedVerdict)> {
+    let mut verdicts = entitlement
+        .gateways
+        .iter()
+        .filter_map(|gateway| Some((&*gateway.name, gateway.exposed.as_ref()?)));
+    verdicts.find(|(_, verdict)| !verdict.holds)
 }
 
 /// A Gateway that should have an address and has none.

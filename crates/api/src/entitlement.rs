@@ -11,6 +11,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::instance::Exposure;
+
 /// The version of the contract that this code writes.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -50,6 +52,10 @@ pub struct EntitlementStatus {
     pub gateway_classes: Vec<String>,
     /// Names of the IngressClasses that are ours.
     pub ingress_classes: Vec<String>,
+    /// How clients reach the Gateways: as the instance asks first, then what goes on until that
+    /// has addresses. None at all means as the instance asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exposures: Vec<Exposure>,
     /// The Gateways that belong to the instance, by UID.
     pub gateways: Vec<EntitledGateway>,
     /// The Envoys of the instance.
@@ -108,6 +114,39 @@ pub struct EntitledGateway {
     pub awaits_address: bool,
     /// The name of its Service, whose ready endpoints decide `Programmed`.
     pub service: String,
+    /// The OpenShift Routes that it has, one a host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteClaim>,
+    /// How its exposure fares, for the condition `Exposed`; absent where there is nothing to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<ExposedVerdict>,
+}
+
+/// A host that a Gateway claims at the OpenShift router.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteClaim {
+    /// The host as the Gateway API writes it: a name, or `*.` and a name. Empty for a name of the
+    /// router's domain.
+    pub host: String,
+    /// The port of the Gateway's listeners that it leads to.
+    pub port: u16,
+    /// By which of that port's exposures.
+    pub exposure: Exposed,
+}
+
+/// How a Gateway's exposure fares: a condition without type and times.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExposedVerdict {
+    /// Whether clients reach it by all that it claims.
+    pub holds: bool,
+    /// Why, as one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// The container port for a Gateway's port under one exposure.
@@ -144,8 +183,10 @@ pub enum Exposed {
     /// Clients connect themselves: ClusterIP, NodePort and LoadBalancer.
     #[default]
     Direct,
-    /// The OpenShift router connects.
+    /// The OpenShift router connects, without TLS: edge termination.
     Router,
+    /// The OpenShift router passes the client's bytes through: passthrough termination.
+    RouterPassthrough,
 }
 
 /// What is believed about clients on a port.
@@ -171,6 +212,8 @@ pub enum PortTrust {
     ForwardedHeaders,
     /// The PROXY protocol.
     ProxyProtocol,
+    /// Nothing, and the peer of the connection is a proxy that cannot tell who the client is.
+    Unknown,
 }
 
 /// Whose routes may attach to a listener.

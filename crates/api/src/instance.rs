@@ -218,8 +218,9 @@ pub struct LabelSelector {
 ]))]
 pub struct Exposure {
     /// The type. `ClusterIP`: from within the cluster, by a Service's address. `NodePort`: by a
-    /// port of every node. `LoadBalancer`: by an address of MetalLB or a cloud. `Route` (behind the
-    /// OpenShift Router) is not built yet: such an instance is refused with a condition.
+    /// port of every node. `LoadBalancer`: by an address of MetalLB or a cloud. `Route`: behind the
+    /// OpenShift Router, which must be there: the cluster serves `route.openshift.io/v1`. After a
+    /// change the exposure before goes on until this one has addresses, and for half a minute more.
     #[serde(rename = "type")]
     pub kind: ExposureType,
     /// Settings for `NodePort`.
@@ -256,7 +257,7 @@ pub enum ExposureType {
     NodePort,
     /// By an address of a load balancer such as MetalLB.
     LoadBalancer,
-    /// Behind the OpenShift Router; not built yet.
+    /// Behind the OpenShift Router.
     Route,
 }
 
@@ -340,29 +341,84 @@ pub struct LoadBalancerExposure {
     pub source_ranges: Vec<String>,
 }
 
-/// Settings for `Route`.
+/// Settings for `Route` (`route.openshift.io/v1`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.termination == 'Passthrough' && has(self.insecureEdgeTerminationPolicy) ? self.insecureEdgeTerminationPolicy != 'Allow' : true",
+    "message": "with Passthrough the router answers no plain HTTP; use Redirect or None",
+    "fieldPath": ".insecureEdgeTerminationPolicy",
+}]))]
 pub struct RouteExposure {
-    /// Where TLS ends. `Edge`: at the router. `Reencrypt`: at the router, and again at Envoy.
-    /// `Passthrough`: at Envoy.
+    /// Where TLS ends. `Edge`: at the router, which speaks plain HTTP to the HTTP listeners.
+    /// `Passthrough`: at Envoy, with the certificates of the HTTPS listeners; the router cannot
+    /// send the client's address, which is then reported as `unknown`. `Reencrypt` (at the router,
+    /// and again at Envoy) is not built yet: such an instance is refused with a condition.
     pub termination: RouteTermination,
-    /// The host; the router's domain gives one if absent.
+    /// The hosts, one Route each; `*.` and a name is a Route for all names one label below it,
+    /// which routers admit only where their admin allows wildcards. A TenantGrant must give them.
+    /// If absent: the hostnames of the listeners, and for a listener without one a name of the
+    /// router's domain, `<gateway>-<namespace>.<domain>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = HOSTNAME)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub hosts: Vec<String>,
+    /// What the router does with plain HTTP. `None`, the default: nothing answers. `Redirect`: to
+    /// HTTPS. `Allow`: as if it were HTTPS. The Route's field of this name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
-    pub host: Option<String>,
+    pub insecure_edge_termination_policy: Option<InsecureEdgeTerminationPolicy>,
 }
 
 /// Where TLS of an OpenShift Route ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum RouteTermination {
     /// At the router.
     #[default]
     Edge,
-    /// At the router, and again at Envoy.
+    /// At the router, and again at Envoy; not built yet.
     Reencrypt,
     /// At Envoy.
     Passthrough,
+}
+
+/// `insecureEdgeTerminationPolicy` of an OpenShift Route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InsecureEdgeTerminationPolicy {
+    /// Plain HTTP is not answered.
+    None,
+    /// Plain HTTP is served.
+    Allow,
+    /// Plain HTTP is redirected to HTTPS.
+    Redirect,
+}
+
+impl Exposure {
+    /// What of it decides by which ports clients come in: two of one way differ in settings only.
+    #[must_use]
+    pub fn way(&self) -> (ExposureType, RouteTermination) {
+        let route = self
+            .route
+            .as_ref()
+            .filter(|_| self.kind == ExposureType::Route);
+        let termination = route.map(|route| route.termination);
+        (self.kind, termination.unwrap_or_default())
+    }
 }
 
 /// Who may connect from within the cluster.

@@ -39,6 +39,10 @@ pub enum Role {
     Envoy,
     /// The Service of a Gateway.
     Gateway,
+    /// The Service of a Gateway that OpenShift's router takes its pods from.
+    Router,
+    /// A Route of a Gateway.
+    Route,
     /// The Entitlement of an instance.
     Entitlement,
     /// The Secret with an instance's certificate authority.
@@ -61,10 +65,12 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 12] = [
+    pub const ALL: [Role; 14] = [
         Role::Controlplane,
         Role::Envoy,
         Role::Gateway,
+        Role::Router,
+        Role::Route,
         Role::Entitlement,
         Role::Ca,
         Role::Tls,
@@ -83,6 +89,8 @@ impl Role {
             Role::Controlplane => "controlplane",
             Role::Envoy => "envoy",
             Role::Gateway => "gateway",
+            Role::Router => "router",
+            Role::Route => "route",
             Role::Entitlement => "entitlement",
             Role::Ca => "ca",
             Role::Tls => "tls",
@@ -141,6 +149,46 @@ pub fn name(parts: &[&str], role: Role) -> String {
 pub fn gateway_service(gateway: &str) -> String {
     name(&[gateway], Role::Gateway)
 }
+
+/// The name of the Service that OpenShift's router takes a Gateway's pods from, in the Gateway's
+/// namespace.
+#[must_use]
+pub fn router_service(gateway: &str) -> String {
+    name(&[gateway], Role::Router)
+}
+
+/// The name of a Gateway's Route for a host, in the Gateway's namespace. `host` is that of the
+/// claim: empty for a name of the router's domain.
+#[must_use]
+pub fn route(gateway: &str, host: &str) -> String {
+    match host {
+        "" => name(&[gateway], Role::Route),
+        host => name(&[gateway, host], Role::Route),
+    }
+}
+
+/// The first label of the host of a Route with `wildcardPolicy: Subdomain`. Any would do: such a
+/// Route is for all names beside it.
+pub const WILDCARD: &str = "wildcard";
+
+/// `spec.subdomain` of a Gateway's Route without a host: `<gateway>-<namespace>`, as routers name
+/// Routes themselves, or a hashed name where that is none.
+#[must_use]
+pub fn subdomain(gateway: &str, namespace: &str) -> String {
+    let readable = format!("{gateway}-{namespace}");
+    // Room for the router's domain: a host has 253 characters.
+    let fits = readable.len() <= MAX_SUBDOMAIN
+        && readable
+            .split('.')
+            .all(|label| label.len() <= MAX_LENGTH && is_label(label));
+    match fits {
+        true => readable,
+        false => name(&[gateway, namespace], Role::Route),
+    }
+}
+
+/// The longest readable subdomain.
+const MAX_SUBDOMAIN: usize = 150;
 
 /// The names of what one instance has in its own namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

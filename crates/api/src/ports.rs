@@ -126,6 +126,7 @@ fn hashed_slot(key: &PortKey) -> u16 {
     sha.update(match key.exposure {
         Exposed::Direct => b"direct".as_slice(),
         Exposed::Router => b"router",
+        Exposed::RouterPassthrough => b"router-passthrough",
     });
     let digest = sha.finalize();
     let number = digest

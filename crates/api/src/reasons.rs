@@ -62,6 +62,9 @@ words! {
         PartiallyInvalid,
         /// The Gateway API's CRDs are of a version that we know. GatewayClasses have it.
         SupportedVersion,
+        /// Clients reach the Gateway by all that it claims at a router. Gateways behind the
+        /// OpenShift Router have it.
+        Exposed,
         /// The instance's pods are up and its Gateways have addresses. GatewayInstances have it.
         Ready,
     }
@@ -150,6 +153,14 @@ words! {
         AddressPoolNotGranted,
         /// `Accepted`: a quota of the TenantGrants is used up.
         QuotaExceeded,
+        /// `Accepted`: the cluster does not serve an API that this exposure needs.
+        NotServed,
+        /// `Exposed`: yes.
+        Exposed,
+        /// `Exposed`: a router refused a Route; the message holds its reason.
+        RouteNotAdmitted,
+        /// `Exposed`: no listener of the Gateway can be reached in this way.
+        NoMatchingListener,
         /// `Ready`: yes.
         Ready,
         /// `Ready`: pods are not up yet; the message says which.

@@ -5,7 +5,7 @@
 //! Snapshot ─┬─ grants      TenantGrants that cover the namespace ─┐
 //!           ├─ ownership   which Gateways are the instance's      ├─> Consent
 //!           └─ references  what they name, and where              ┘     ├─ entitlement  (contract)
-//! previous Entitlement ── ports, read back                              ├─ granted      (summary)
+//! previous Entitlement ── ports and exposures, read back                ├─ granted      (summary)
 //! Facts ───────────────── addresses, as the cluster gave them           └─ refusal      (condition)
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! TenantGrants, the GatewayClasses and the labels of its Namespace. In this version no reference
 //! leaves the namespace: each that tries is refused, whether or not its target exists.
 
+mod exposure;
 mod grants;
 mod ownership;
 mod ports;
@@ -28,15 +29,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use postern_api::entitlement::{
-    CONTRACT_VERSION, EntitledGateway, EntitlementStatus, ExternalAddress, InstanceRef,
+    CONTRACT_VERSION, EntitledGateway, EntitlementStatus, Exposed, ExternalAddress, InstanceRef,
     ListenerConsent, Quotas, ShardRef,
 };
-use postern_api::instance::{Address, ExposureType, Granted};
+use postern_api::instance::{Address, Exposure, ExposureType, Granted, RouteTermination};
 use postern_api::ports::PortKey;
 use postern_api::{CONTROLLER_NAME, DEFAULT_SHARD, TRUST_DOMAIN, names};
 use postern_refs::objects::{Gateway, Listener, NamespacesFrom};
 use postern_refs::{Key, Name, Object, Snapshot};
 
+use exposure::Exposing;
 pub use ownership::{Ownership, is_our_class, owner};
 pub use refusal::Refusal;
 pub use touched::{Touched, touched};
@@ -52,6 +54,39 @@ pub struct Facts {
     pub services: BTreeMap<Key, ServiceFacts>,
     /// Addresses of nodes that clients may use for node ports; none if unknown.
     pub nodes: Vec<IpAddr>,
+    /// Whether the cluster serves OpenShift's Routes.
+    pub routes_served: bool,
+    /// The Routes of Gateways, by their own key.
+    pub routes: BTreeMap<Key, RouteFacts>,
+    /// Exposures that were left and may go on for now, though what is asked for is ready.
+    pub lingering: BTreeSet<Way>,
+}
+
+/// What of an exposure decides by which ports clients come in ([`Exposure::way`]).
+pub type Way = (ExposureType, RouteTermination);
+
+/// A Route, as routers answered it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// What each router said (`status.ingress`).
+    pub routers: Vec<RouterVerdict>,
+}
+
+/// What a router said about a Route (`route.openshift.io/v1`, `RouteIngress`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterVerdict {
+    /// The router's name.
+    pub router: String,
+    /// The host that it serves the Route under.
+    pub host: String,
+    /// The name of the router itself, which hosts may point to; empty if it has none.
+    pub canonical_hostname: String,
+    /// Whether it admits the Route (condition `Admitted`); `None` if it has not said.
+    pub admitted: Option<bool>,
+    /// Its reason.
+    pub reason: String,
+    /// Its reason, for people.
+    pub message: String,
 }
 
 /// A Gateway's Service, as the cluster completed it.
@@ -77,6 +112,10 @@ pub struct Consent {
     pub addresses: Vec<Address>,
     /// Listener ports for which no container port was left.
     pub without_port: BTreeSet<PortKey>,
+    /// Exposures that go on only because of [`Facts::lingering`]: their time runs.
+    pub leaving: BTreeSet<Way>,
+    /// Whether exposures that were left go on because the one asked for is not ready.
+    pub unfinished: bool,
     /// Why the instance gets nothing.
     pub refusal: Option<Refusal>,
 }
@@ -101,7 +140,7 @@ pub fn consent(
         };
     };
     let base = base(snapshot, cluster, tenant, instance);
-    match refusal::find(snapshot, tenant, instance, &granted) {
+    match refusal::find(snapshot, tenant, instance, &granted, cluster) {
         Some(refusal) => Consent {
             entitlement: base,
             granted,
@@ -144,31 +183,54 @@ fn entitled(
     quotas: Quotas,
 ) -> Consent {
     let gateways = ownership::gateways_of(snapshot, tenant, &cluster.classes);
-    let allocated = ports::allocate(&gateways, previous);
-    let labels = grants::namespace_labels(snapshot, tenant);
-    let exposure = snapshot
+    let asked = snapshot
         .instances
         .get(tenant)
         .and_then(|instance| instance.valid())
-        .map(|spec| spec.exposure.kind)
+        .map(|spec| spec.exposure.clone())
         .unwrap_or_default();
-    let entitled = gateways
+    let exposing = Exposing {
+        gateways: &gateways,
+        granted: &granted,
+        cluster,
+    };
+    let in_force = exposing.in_force(&asked, previous);
+    let exposures = &in_force.exposures;
+    let wanted: BTreeSet<PortKey> = gateways
         .iter()
-        .map(|(object, gateway)| EntitledGateway {
-            namespace: object.meta.key.namespace.to_string(),
-            name: object.meta.key.name.to_string(),
-            uid: object.meta.uid.to_string(),
-            shard: DEFAULT_SHARD.into(),
-            ports: ports::of_gateway(&allocated, &object.meta.key),
-            listeners: listeners(gateway, &tenant.namespace, &labels),
-            addresses: external(cluster, exposure, &object.meta.key),
-            awaits_address: exposure == ExposureType::LoadBalancer
-                && load_balancer(cluster, &object.meta.key).is_empty(),
-            service: names::gateway_service(&object.meta.key.name),
+        .flat_map(|(object, gateway)| {
+            let key = &object.meta.key;
+            let direct = ports::served(gateway).map(|port| (port, Exposed::Direct));
+            direct
+                .chain(exposing.router_ports(exposures, key, gateway))
+                .map(|(port, exposure)| ports::key(key, port, exposure))
+        })
+        .collect();
+    let allocated = ports::allocate(&wanted, previous);
+    let labels = grants::namespace_labels(snapshot, tenant);
+    let entitled: Vec<EntitledGateway> = gateways
+        .iter()
+        .map(|(object, gateway)| {
+            let key = &object.meta.key;
+            let routes = exposing.routes(exposures, key, gateway);
+            let addresses = exposing.external(exposures, key, &routes);
+            EntitledGateway {
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                uid: object.meta.uid.to_string(),
+                shard: DEFAULT_SHARD.into(),
+                ports: ports::of_gateway(&allocated, key),
+                listeners: listeners(gateway, &tenant.namespace, &labels),
+                awaits_address: addresses.is_empty() && needs_address(asked.kind),
+                addresses,
+                service: names::gateway_service(&key.name),
+                routes,
+                exposed: exposing.verdict(&asked, key, gateway),
+            }
         })
         .collect();
     Consent {
-        addresses: addresses(cluster, exposure, &gateways),
+        addresses: addresses(cluster, exposures, &gateways, &entitled),
         entitlement: EntitlementStatus {
             gateways: entitled,
             shards: vec![ShardRef {
@@ -179,11 +241,22 @@ fn entitled(
             objects: references::secrets(tenant, &gateways),
             hostnames: granted.hostnames.clone(),
             quotas,
+            exposures: in_force.exposures,
             ..base
         },
         granted,
         without_port: allocated.without,
+        leaving: in_force.leaving,
+        unfinished: in_force.unfinished,
         refusal: None,
+    }
+}
+
+/// Whether somebody outside of the cluster must give a Gateway its address.
+fn needs_address(kind: ExposureType) -> bool {
+    match kind {
+        ExposureType::LoadBalancer | ExposureType::Route => true,
+        ExposureType::ClusterIP | ExposureType::NodePort => false,
     }
 }
 
@@ -210,79 +283,72 @@ fn listeners(gateway: &Gateway, own: &Name, labels: &BTreeMap<Name, Name>) -> Ve
         .collect()
 }
 
-/// What the load balancer gave a Gateway's Service.
-fn load_balancer<'a>(cluster: &'a Facts, gateway: &Key) -> &'a [ExternalAddress] {
-    cluster
-        .services
-        .get(gateway)
-        .map_or(&[], |service| &service.load_balancer)
-}
-
-/// The addresses at which a Gateway's listeners answer on their own ports: those of its load
-/// balancer where it has one, else those of its Service. Node ports are other ports, and stand in
-/// the instance's status.
-fn external(cluster: &Facts, exposure: ExposureType, gateway: &Key) -> Vec<ExternalAddress> {
-    if exposure == ExposureType::LoadBalancer {
-        return load_balancer(cluster, gateway).to_vec();
-    }
-    cluster
-        .services
-        .get(gateway)
-        .map(|service| service.cluster_ips.as_slice())
-        .unwrap_or_default()
-        .iter()
-        .map(|address| ExternalAddress {
-            kind: "IPAddress".into(),
-            value: address.to_string(),
-        })
-        .collect()
-}
-
 /// Where clients reach each port, from outside first.
 fn addresses(
     cluster: &Facts,
-    exposure: ExposureType,
+    exposures: &[Exposure],
     gateways: &[(&Object<Gateway>, &Gateway)],
+    entitled: &[EntitledGateway],
 ) -> Vec<Address> {
-    let mut addresses = Vec::new();
-    for (object, gateway) in gateways {
-        let Some(service) = cluster.services.get(&object.meta.key) else {
-            continue;
-        };
-        let address = |value: &IpAddr, port: u16, listener_port: u16| Address {
-            gateway: object.meta.key.name.to_string(),
-            kind: "IPAddress".into(),
-            value: value.to_string(),
+    let mut found = Vec::new();
+    for ((object, gateway), entitled) in gateways.iter().zip(entitled) {
+        let address = |kind: &str, value: String, port: u16, listener_port: u16| Address {
+            gateway: entitled.name.clone(),
+            kind: kind.into(),
+            value,
             port: i32::from(port),
             listener_port: i32::from(listener_port),
         };
+        let ip = |value: &IpAddr, port: u16, listener_port: u16| {
+            address("IPAddress", value.to_string(), port, listener_port)
+        };
+        let service = cluster.services.get(&object.meta.key);
         let ports: BTreeSet<u16> = ports::served(gateway).collect();
-        if exposure == ExposureType::NodePort {
-            for port in &ports {
-                if let Some(node_port) = service.node_ports.get(port) {
-                    let nodes = cluster.nodes.iter();
-                    addresses.extend(nodes.map(|node| address(node, *node_port, *port)));
+        for exposure in exposures {
+            match exposure.kind {
+                ExposureType::ClusterIP => {}
+                ExposureType::Route => {
+                    // By its name and the port of HTTPS, whatever the listener's.
+                    let claimed: BTreeSet<u16> =
+                        entitled.routes.iter().map(|claim| claim.port).collect();
+                    let only = claimed.first().filter(|_| claimed.len() == 1);
+                    let names = entitled.addresses.iter();
+                    found.extend(names.filter(|name| name.kind == "Hostname").map(|name| {
+                        let port = only.copied().unwrap_or(ROUTER_PORT);
+                        address("Hostname", name.value.clone(), ROUTER_PORT, port)
+                    }));
+                }
+                ExposureType::NodePort => {
+                    for port in &ports {
+                        let given = service.and_then(|service| service.node_ports.get(port));
+                        if let Some(given) = given {
+                            let nodes = cluster.nodes.iter();
+                            found.extend(nodes.map(|node| ip(node, *given, *port)));
+                        }
+                    }
+                }
+                ExposureType::LoadBalancer => {
+                    for port in &ports {
+                        let given = service.into_iter().flat_map(|one| &one.load_balancer);
+                        found.extend(
+                            given.map(|given| {
+                                address(&given.kind, given.value.clone(), *port, *port)
+                            }),
+                        );
+                    }
                 }
             }
         }
-        if exposure == ExposureType::LoadBalancer {
-            for port in &ports {
-                addresses.extend(service.load_balancer.iter().map(|given| Address {
-                    kind: given.kind.clone(),
-                    value: given.value.clone(),
-                    gateway: object.meta.key.name.to_string(),
-                    port: i32::from(*port),
-                    listener_port: i32::from(*port),
-                }));
-            }
-        }
         for port in &ports {
-            let ips = service.cluster_ips.iter();
-            addresses.extend(ips.map(|ip| address(ip, *port, *port)));
+            let ips = service.into_iter().flat_map(|one| &one.cluster_ips);
+            found.extend(ips.map(|value| ip(value, *port, *port)));
         }
     }
-    addresses
+    found
 }
+
+/// Where OpenShift's routers answer HTTPS.
+const ROUTER_PORT: u16 = 443;
 
 #[cfg(test)]
 mod tests;

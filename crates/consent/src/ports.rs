@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use postern_api::entitlement::{EntitlementStatus, Exposed, PortAllocation, PortTrust};
 use postern_api::ports::{self, Allocated, PortKey};
+use postern_refs::Key;
 use postern_refs::objects::{Gateway, Protocol};
-use postern_refs::{Key, Object};
 
 /// The ports of the listeners that can be served: an unbuilt protocol gets none, so that no
 /// Service leads nowhere.
@@ -17,26 +17,22 @@ pub(crate) fn served(gateway: &Gateway) -> impl Iterator<Item = u16> {
         .map(|listener| listener.port)
 }
 
-/// Gives every listener port of every Gateway a port. One Envoy serves them all, so no two are
-/// equal.
+/// Gives every port that is wanted of the Gateways a port. One Envoy serves them all, so no two
+/// are equal.
 pub(crate) fn allocate(
-    gateways: &[(&Object<Gateway>, &Gateway)],
+    wanted: &BTreeSet<PortKey>,
     previous: Option<&EntitlementStatus>,
 ) -> Allocated {
-    let wanted: BTreeSet<PortKey> = gateways
-        .iter()
-        .flat_map(|(object, gateway)| served(gateway).map(|port| key(&object.meta.key, port)))
-        .collect();
     let old = previous.map(ports::recorded).unwrap_or_default();
-    ports::allocate(&old, &wanted)
+    ports::allocate(&old, wanted)
 }
 
-fn key(gateway: &Key, port: u16) -> PortKey {
+pub(crate) fn key(gateway: &Key, port: u16, exposure: Exposed) -> PortKey {
     PortKey {
         namespace: gateway.namespace.to_string(),
         gateway: gateway.name.to_string(),
         port,
-        exposure: Exposed::Direct,
+        exposure,
     }
 }
 
@@ -44,7 +40,7 @@ fn key(gateway: &Key, port: u16) -> PortKey {
 pub(crate) fn of_gateway(allocated: &Allocated, gateway: &Key) -> Vec<PortAllocation> {
     allocated
         .ports
-        .range(key(gateway, 0)..)
+        .range(key(gateway, 0, Exposed::Direct)..)
         .take_while(|(key, _)| key.namespace == *gateway.namespace && key.gateway == *gateway.name)
         .map(|(key, container_port)| PortAllocation {
             port: key.port,
@@ -52,8 +48,11 @@ pub(crate) fn of_gateway(allocated: &Allocated, gateway: &Key) -> Vec<PortAlloca
             container_port: *container_port,
             trust: match key.exposure {
                 // Clients connect themselves: whatever they say about themselves proves nothing.
-                // The router's ports get their trust with that exposure.
-                Exposed::Direct | Exposed::Router => PortTrust::Nothing,
+                Exposed::Direct => PortTrust::Nothing,
+                // Policies admit the router alone, and Routes have it replace what clients say.
+                Exposed::Router => PortTrust::ForwardedHeaders,
+                // The router sends the client's bytes, and no PROXY header.
+                Exposed::RouterPassthrough => PortTrust::Unknown,
             },
         })
         .collect()

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use postern_api::instance::{Exposure, ExposureType, Granted, Placement};
+use postern_api::instance::{ExposureType, Granted, Placement, RouteTermination};
 use postern_api::reasons::Reason;
 use postern_api::{GROUP, GatewayInstanceSpec};
 use postern_refs::{Body, FieldPath, Key, Object, Snapshot};
 
+use crate::Facts;
 use crate::ownership::in_namespace;
 
 /// The most hostnames that a proposed TenantGrant lists.
@@ -48,6 +49,7 @@ pub(crate) fn find(
     tenant: &Key,
     instance: &Object<GatewayInstanceSpec>,
     granted: &Granted,
+    cluster: &Facts,
 ) -> Option<Refusal> {
     let asked = instance
         .valid()
@@ -78,6 +80,7 @@ pub(crate) fn find(
     not_granted(snapshot, tenant, instance, granted, asked)
         .or_else(|| pool(spec, granted))
         .or_else(|| unbuilt(spec))
+        .or_else(|| not_served(spec, cluster))
 }
 
 /// A pool that is asked for and not granted.
@@ -130,23 +133,15 @@ fn not_granted(
 
 /// What the schema has and this version has not.
 fn unbuilt(spec: &GatewayInstanceSpec) -> Option<Refusal> {
-    let GatewayInstanceSpec {
-        exposure: Exposure { kind, .. },
-        placement,
-        ..
-    } = spec;
-    match kind {
-        ExposureType::ClusterIP | ExposureType::NodePort | ExposureType::LoadBalancer => {}
-        ExposureType::Route => {
-            let field = FieldPath::parse("spec.exposure.type");
-            let message = format!(
-                "{} is not built yet; use ClusterIP, NodePort or LoadBalancer",
-                word(*kind)
-            );
-            return Some(at(Reason::UnsupportedValue, field, &message));
-        }
+    let route = spec.exposure.route.as_ref();
+    if route.is_some_and(|route| route.termination == RouteTermination::Reencrypt) {
+        return Some(at(
+            Reason::UnsupportedValue,
+            FieldPath::parse("spec.exposure.route.termination"),
+            "Reencrypt is not built yet; use Edge or Passthrough",
+        ));
     }
-    match placement {
+    match spec.placement {
         Placement::Own => None,
         Placement::Managed => Some(at(
             Reason::UnsupportedValue,
@@ -154,6 +149,19 @@ fn unbuilt(spec: &GatewayInstanceSpec) -> Option<Refusal> {
             "Managed is not built yet; use Own",
         )),
     }
+}
+
+/// What the cluster has not.
+fn not_served(spec: &GatewayInstanceSpec, cluster: &Facts) -> Option<Refusal> {
+    let missing = spec.exposure.kind == ExposureType::Route && !cluster.routes_served;
+    missing.then(|| {
+        at(
+            Reason::NotServed,
+            FieldPath::parse("spec.exposure.type"),
+            "this cluster does not serve route.openshift.io/v1, which comes with OpenShift; use \
+             ClusterIP, NodePort or LoadBalancer",
+        )
+    })
 }
 
 fn at(reason: Reason, field: FieldPath, what: &str) -> Refusal {

@@ -1,4 +1,5 @@
 mod build;
+mod exposure;
 mod hostile;
 mod property;
 
@@ -155,7 +156,7 @@ fn what_is_not_granted_or_not_built_is_refused_by_field() {
         (
             ExposureType::Route,
             Placement::Own,
-            Reason::UnsupportedValue,
+            Reason::NotServed,
             "spec.exposure.type",
         ),
         (

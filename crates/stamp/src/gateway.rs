@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use postern_api::entitlement::{EntitledGateway, EntitlementStatus, Exposed};
 use postern_api::instance::{
-    ExposureType, ExternalTrafficPolicy, Listener, ListenerProtocol, RouteNamespacesFrom,
+    Exposure, ExposureType, ExternalTrafficPolicy, Listener, ListenerProtocol, RouteNamespacesFrom,
 };
 use postern_api::{GATEWAY_CLASS, GATEWAY_GROUP, GROUP, names};
 use serde_json::{Value, json};
@@ -24,12 +24,16 @@ pub(crate) fn services(instance: &Instance<'_>, entitlement: &EntitlementStatus)
         .iter()
         // The contract could say otherwise one day; a Service elsewhere would lead nowhere.
         .filter(|gateway| gateway.namespace == instance.namespace)
-        .filter_map(|gateway| service(instance, gateway))
+        .filter_map(|gateway| service(instance, entitlement, gateway))
         .collect()
 }
 
-fn service(instance: &Instance<'_>, gateway: &EntitledGateway) -> Option<Stamped> {
-    let exposed = exposed(instance);
+fn service(
+    instance: &Instance<'_>,
+    entitlement: &EntitlementStatus,
+    gateway: &EntitledGateway,
+) -> Option<Stamped> {
+    let exposed = exposed(instance, instance.exposures(entitlement));
     let ports: BTreeMap<u16, ServicePort> = gateway
         .ports
         .iter()
@@ -82,53 +86,53 @@ struct ExposedService {
     spec: ServiceSpec,
 }
 
-fn exposed(instance: &Instance<'_>) -> ExposedService {
-    let exposure = &instance.spec.exposure;
-    match exposure.kind {
-        // A Route leads to a Service that needs nothing more.
-        ExposureType::ClusterIP | ExposureType::Route => ExposedService {
+/// One Service for all exposures in force. A load balancer's has node ports, too, so each type
+/// has what those before it have.
+fn exposed(instance: &Instance<'_>, exposures: &[Exposure]) -> ExposedService {
+    let of = |kind: ExposureType| exposures.iter().find(|exposure| exposure.kind == kind);
+    let by_node_port = of(ExposureType::NodePort);
+    let node_port = by_node_port.and_then(|exposure| exposure.node_port.clone());
+    let node_port = node_port.unwrap_or_default();
+    let fixed = node_port.ports.iter();
+    let node_ports = fixed.map(|port| (port.port, port.node_port)).collect();
+    if let Some(exposure) = of(ExposureType::LoadBalancer) {
+        let settings = exposure.load_balancer.clone().unwrap_or_default();
+        let pool = settings
+            .address_pool
+            .or_else(|| instance.granted.address_pools.first().cloned());
+        let granted = instance.granted.exposures.contains(&ExposureType::NodePort);
+        return ExposedService {
+            // Always there: who empties it empties what somebody else wrote there.
+            annotations: [(ADDRESS_POOL.to_owned(), pool.unwrap_or_default())].into(),
+            node_ports,
             spec: ServiceSpec {
-                type_: Some("ClusterIP".into()),
+                type_: Some("LoadBalancer".into()),
+                load_balancer_class: settings.class,
+                load_balancer_ip: settings.address,
+                load_balancer_source_ranges: (!settings.source_ranges.is_empty())
+                    .then_some(settings.source_ranges),
+                external_traffic_policy: traffic_policy(settings.external_traffic_policy),
+                // Node ports are an exposure of their own, which may not be granted.
+                allocate_load_balancer_node_ports: Some(granted),
                 ..ServiceSpec::default()
             },
-            ..ExposedService::default()
+        };
+    }
+    let (type_, external_traffic_policy) = match by_node_port {
+        Some(_) => (
+            "NodePort",
+            traffic_policy(node_port.external_traffic_policy),
+        ),
+        None => ("ClusterIP", None),
+    };
+    ExposedService {
+        node_ports,
+        spec: ServiceSpec {
+            type_: Some(type_.into()),
+            external_traffic_policy,
+            ..ServiceSpec::default()
         },
-        ExposureType::NodePort => {
-            let settings = exposure.node_port.clone().unwrap_or_default();
-            let fixed = settings.ports.iter();
-            ExposedService {
-                node_ports: fixed.map(|port| (port.port, port.node_port)).collect(),
-                spec: ServiceSpec {
-                    type_: Some("NodePort".into()),
-                    external_traffic_policy: traffic_policy(settings.external_traffic_policy),
-                    ..ServiceSpec::default()
-                },
-                ..ExposedService::default()
-            }
-        }
-        ExposureType::LoadBalancer => {
-            let settings = exposure.load_balancer.clone().unwrap_or_default();
-            let pool = settings
-                .address_pool
-                .or_else(|| instance.granted.address_pools.first().cloned());
-            let node_ports = instance.granted.exposures.contains(&ExposureType::NodePort);
-            ExposedService {
-                // Always there: who empties it empties what somebody else wrote there.
-                annotations: [(ADDRESS_POOL.to_owned(), pool.unwrap_or_default())].into(),
-                spec: ServiceSpec {
-                    type_: Some("LoadBalancer".into()),
-                    load_balancer_class: settings.class,
-                    load_balancer_ip: settings.address,
-                    load_balancer_source_ranges: (!settings.source_ranges.is_empty())
-                        .then_some(settings.source_ranges),
-                    external_traffic_policy: traffic_policy(settings.external_traffic_policy),
-                    // Node ports are an exposure of their own, which may not be granted.
-                    allocate_load_balancer_node_ports: Some(node_ports),
-                    ..ServiceSpec::default()
-                },
-                ..ExposedService::default()
-            }
-        }
+        ..ExposedService::default()
     }
 }
 

@@ -5,7 +5,8 @@
 //! GatewayInstance ─┐                    ┌─ access    ServiceAccounts, Roles, RoleBindings
 //! Entitlement ─────┼─> stamp ─> objects ├─ network   NetworkPolicies
 //! Settings ────────┤                    ├─ pods      Deployments, disruption budgets
-//! Observed ────────┘                    └─ gateway   Services, the Gateway of spec.listeners
+//! Observed ────────┘                    ├─ gateway   Services, the Gateway of spec.listeners
+//!                                       └─ route     OpenShift Routes and the Services they lead to
 //! ```
 //!
 //! Architecture invariant: no clock, no I/O, and equal input gives equal output, in an order in
@@ -31,6 +32,7 @@ mod pods;
 mod proxy;
 mod quantity;
 pub mod rights;
+mod route;
 mod settings;
 
 #[cfg(test)]
@@ -40,7 +42,7 @@ mod tests;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use postern_api::entitlement::EntitlementStatus;
-use postern_api::instance::{ExposureType, Granted, Placement};
+use postern_api::instance::{Exposure, Granted, Placement};
 use postern_api::names::InstanceNames;
 use postern_api::reasons::Reason;
 use postern_api::{GROUP, GatewayInstanceSpec};
@@ -156,6 +158,15 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// The exposures in force, the one asked for first.
+    fn exposures<'b>(&'b self, entitlement: &'b EntitlementStatus) -> &'b [Exposure] {
+        match entitlement.exposures.as_slice() {
+            // A contract of the version before.
+            [] => std::slice::from_ref(&self.spec.exposure),
+            exposures => exposures,
+        }
+    }
+
     fn names(&self) -> InstanceNames<'a> {
         InstanceNames::new(self.name)
     }
@@ -213,6 +224,7 @@ pub fn stamp(
         ));
     }
     objects.extend(gateway::services(instance, entitlement));
+    objects.extend(route::services(instance, entitlement));
     for shard in &entitlement.shards {
         objects.extend(proxy::pods(
             instance,
@@ -223,6 +235,8 @@ pub fn stamp(
         ));
     }
     objects.extend(gateway::gateway(instance));
+    // Last: who comes by a Route finds all else.
+    objects.extend(route::routes(instance, entitlement));
     Ok(objects)
 }
 
@@ -241,16 +255,6 @@ fn check(instance: &Instance<'_>) -> Result<(), Refused> {
             Reason::Invalid,
             format!("has more than {MAX_INSTANCE_NAME} characters; choose a shorter name"),
         );
-    }
-    match instance.spec.exposure.kind {
-        ExposureType::ClusterIP | ExposureType::NodePort | ExposureType::LoadBalancer => {}
-        kind @ ExposureType::Route => {
-            return refuse(
-                "spec.exposure.type",
-                Reason::UnsupportedValue,
-                format!("{kind:?} is not built yet; use ClusterIP, NodePort or LoadBalancer"),
-            );
-        }
     }
     match instance.spec.placement {
         Placement::Own => Ok(()),

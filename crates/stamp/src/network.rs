@@ -20,7 +20,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use postern_api::entitlement::{EntitlementStatus, Exposed};
-use postern_api::instance::{ClientsFrom, ExposureType};
+use postern_api::instance::{ClientsFrom, Exposure, ExposureType};
 use postern_api::ports;
 
 use crate::settings::{ApiServers, Observed, Settings};
@@ -55,20 +55,30 @@ pub(crate) fn envoy(
     settings: &Settings,
     observed: &Observed,
 ) -> Stamped {
-    let listeners: BTreeSet<u16> = entitlement
-        .gateways
-        .iter()
-        .filter(|gateway| gateway.shard == shard)
-        .flat_map(|gateway| &gateway.ports)
-        .filter(|port| port.exposure == Exposed::Direct)
-        .map(|port| port.container_port)
-        .collect();
+    let ports = |wanted: fn(Exposed) -> bool| -> BTreeSet<u16> {
+        entitlement
+            .gateways
+            .iter()
+            .filter(|gateway| gateway.shard == shard)
+            .flat_map(|gateway| &gateway.ports)
+            .filter(|port| wanted(port.exposure))
+            .map(|port| port.container_port)
+            .collect()
+    };
+    let direct = ports(|exposure| exposure == Exposed::Direct);
+    let behind_router = ports(|exposure| exposure != Exposed::Direct);
     let mut ingress = Vec::new();
     // A rule without ports would be one for every port.
-    if !listeners.is_empty() {
+    if !direct.is_empty() {
         ingress.push(NetworkPolicyIngressRule {
-            from: clients(instance),
-            ports: Some(tcp(listeners)),
+            from: clients(instance, instance.exposures(entitlement)),
+            ports: Some(tcp(direct)),
+        });
+    }
+    if !behind_router.is_empty() {
+        ingress.push(NetworkPolicyIngressRule {
+            from: Some(vec![router()]),
+            ports: Some(tcp(behind_router)),
         });
     }
     ingress.extend(metrics(settings, ports::PROXY_METRICS));
@@ -104,12 +114,31 @@ pub(crate) fn envoy(
     )
 }
 
+/// OpenShift's routers, whoever else runs in their namespace. On the host network they come with
+/// a node's address, which OpenShift puts down to the namespace with this label, and only where no
+/// pod is picked out (OpenShift, "Allowing traffic from the OpenShift Ingress Controller").
+fn router() -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(labels::selector(
+            [(ROUTER_LABEL.to_owned(), String::new())].into(),
+        )),
+        pod_selector: Some(LabelSelector::default()),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// The label of the namespaces that OpenShift's routers run in; its value is empty.
+const ROUTER_LABEL: &str = "policy-group.network.openshift.io/ingress";
+
 /// Who may connect to listeners; `None` is everybody.
-fn clients(instance: &Instance<'_>) -> Option<Vec<NetworkPolicyPeer>> {
-    match instance.spec.exposure.kind {
-        // Clients come from anywhere, and often with a node's address.
-        ExposureType::NodePort | ExposureType::LoadBalancer => return None,
-        ExposureType::ClusterIP | ExposureType::Route => {}
+fn clients(instance: &Instance<'_>, exposures: &[Exposure]) -> Option<Vec<NetworkPolicyPeer>> {
+    // Clients come from anywhere, and often with a node's address.
+    let outside = exposures.iter().any(|exposure| match exposure.kind {
+        ExposureType::NodePort | ExposureType::LoadBalancer => true,
+        ExposureType::ClusterIP | ExposureType::Route => false,
+    });
+    if outside {
+        return None;
     }
     let clients = &instance.spec.clients;
     Some(match clients.from {

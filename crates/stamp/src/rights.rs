@@ -87,6 +87,13 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         rule("apps", &["deployments"], KEEP),
         rule("networking.k8s.io", &["networkpolicies"], KEEP),
         rule("policy", &["poddisruptionbudgets"], KEEP),
+        // Where there is OpenShift's router. A Route of a host needs the second right.
+        rule("route.openshift.io", &["routes"], KEEP),
+        rule(
+            "route.openshift.io",
+            &["routes/custom-host"],
+            &["create", "update"],
+        ),
         rule("rbac.authorization.k8s.io", &["rolebindings"], KEEP),
         rule(
             "rbac.authorization.k8s.io",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use postern_api::reasons::ConditionType;
 use postern_model::{TableId, Text};
 use postern_refs::status::{Condition, GatewayStatus, ListenerStatus, Status, Statuses, Truth};
 use postern_refs::{Key, Kind};
@@ -132,11 +133,15 @@ fn gateway(report: &GatewayReport, acks: &ShardAcks) -> GatewayStatus {
             generation,
         )
     } else if report.awaits_address {
+        let text = match &report.exposed {
+            Some(verdict) => format!("An Envoy serves it, but clients cannot come: {}", verdict.message),
+            None => "An Envoy serves it, but no load balancer has given its Service an address yet; see the Events of the Service.".into(),
+        };
         condition(
             "Programmed",
             Truth::False,
             "AddressNotAssigned",
-            "An Envoy serves it, but no load balancer has given its Service an address yet; see the Events of the Service.",
+            &text,
             generation,
         )
     } else {
@@ -148,9 +153,20 @@ fn gateway(report: &GatewayReport, acks: &ShardAcks) -> GatewayStatus {
             generation,
         )
     };
+    let exposed = report.exposed.as_ref().map(|verdict| Condition {
+        kind: ConditionType::Exposed.into(),
+        status: match verdict.holds {
+            true => Truth::True,
+            false => Truth::False,
+        },
+        reason: verdict.reason.as_str().into(),
+        message: verdict.message.as_str().into(),
+        observed_generation: generation,
+    });
+    let conditions = [accepted, programmed].into_iter().chain(exposed);
     GatewayStatus {
         addresses: report.addresses.clone(),
-        conditions: vec![accepted, programmed],
+        conditions: conditions.collect(),
         listeners,
     }
 }

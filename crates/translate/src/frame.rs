@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postern_api::entitlement::{
-    EntitledGateway, EntitlementStatus, ObjectRef as Referent, PortTrust,
+    EntitledGateway, EntitlementStatus, Exposed, ExposedVerdict, ObjectRef as Referent, PortTrust,
 };
 use postern_model::{
     Host, Listener, ListenerKind, Origin, Secret, SecretId, TableId, Text, TlsChain, Trust,
@@ -32,6 +32,8 @@ pub(crate) struct GatewayFrame {
     pub addresses: Vec<Address>,
     /// Whether clients need an address that nobody has given it yet.
     pub awaits_address: bool,
+    /// How its exposure fares, where there is something to say.
+    pub exposed: Option<ExposedVerdict>,
     pub problems: Vec<Problem>,
     pub listeners: Vec<ListenerFrame>,
     /// What Envoy should listen on.
@@ -116,6 +118,7 @@ impl Builder<'_> {
             generation: object.meta.generation,
             shard: entitled.shard.as_str().into(),
             awaits_address: entitled.awaits_address,
+            exposed: entitled.exposed.clone(),
             addresses: entitled
                 .addresses
                 .iter()
@@ -511,10 +514,15 @@ fn served(
 ) -> Vec<Arc<Listener>> {
     let mut made = Vec::new();
     for allocation in &entitled.ports {
-        let here: Vec<&ListenerFrame> = listeners
-            .iter()
-            .filter(|listener| listener.spec.port == allocation.port && listener.table.is_some())
-            .collect();
+        let fits = |listener: &&ListenerFrame| {
+            let reached = match allocation.exposure {
+                Exposed::Direct => true,
+                Exposed::Router => !listener.tls,
+                Exposed::RouterPassthrough => listener.tls,
+            };
+            reached && listener.spec.port == allocation.port && listener.table.is_some()
+        };
+        let here: Vec<&ListenerFrame> = listeners.iter().filter(fits).collect();
         let Some(first) = here.first() else { continue };
         let Some(table) = &first.table else { continue };
         let origin = |field: &str| Origin {
@@ -550,6 +558,7 @@ fn served(
                 PortTrust::Nothing => Trust::Nothing,
                 PortTrust::ForwardedHeaders => Trust::ForwardedHeaders { hops: 1 },
                 PortTrust::ProxyProtocol => Trust::ProxyProtocol,
+                PortTrust::Unknown => Trust::Unknown,
             },
             kind,
             origin: origin(""),

@@ -412,6 +412,7 @@ impl Memo {
                 shard: frame.shard.clone(),
                 addresses: frame.addresses.clone(),
                 awaits_address: frame.awaits_address,
+                exposed: frame.exposed.clone(),
                 problems: frame.problems.clone(),
                 listeners,
             };

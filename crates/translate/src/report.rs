@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use postern_api::entitlement::ExposedVerdict;
 use postern_model::{TableId, Text};
 use postern_refs::objects::{Object, ParentRef, RouteKind};
 use postern_refs::status::{Address, Condition, ParentStatus, RouteStatus, Truth};
@@ -29,6 +30,8 @@ pub struct GatewayReport {
     pub addresses: Vec<Address>,
     /// Whether clients need an address that nobody has given it yet.
     pub awaits_address: bool,
+    /// How its exposure fares, where there is something to say.
+    pub exposed: Option<ExposedVerdict>,
     /// Problems of the Gateway as a whole.
     pub problems: Vec<Problem>,
     /// Its listeners, in its order.

@@ -120,6 +120,7 @@ fn listener(listener: &Listener) -> Vec<String> {
         Trust::Nothing => "nothing".to_owned(),
         Trust::ForwardedHeaders { hops } => format!("the headers of {hops} proxies"),
         Trust::ProxyProtocol => "the PROXY protocol".to_owned(),
+        Trust::Unknown => "nothing, of a client that nobody knows".to_owned(),
     };
     let mut lines = vec![format!(
         "port {} (to clients {}), believes {trust}, from {}",

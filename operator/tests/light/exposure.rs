@@ -1,4 +1,5 @@
-//! Exposures. Nothing here balances load: what a load balancer would write is written by the test.
+//! Exposures. Nothing here balances load or routes: what a load balancer or a router would write is
+//! written by the test.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -7,16 +8,18 @@ use crate::harness::World;
 
 const SERVICE: (&str, &str, &str) = ("team-a", "Service", "postern-default-gateway");
 
+async fn expose(world: &World, exposure: Value) {
+    let patch = Patch::Merge(json!({"spec": {"exposure": exposure}}));
+    world
+        .api("team-a", "GatewayInstance")
+        .patch("default", &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+}
+
 /// From ClusterIP to LoadBalancer and back.
 pub async fn a_load_balancer_gives_the_addresses(world: &World) {
-    let instances = world.api("team-a", "GatewayInstance");
-    let expose = async |exposure: Value| {
-        let patch = Patch::Merge(json!({"spec": {"exposure": exposure}}));
-        instances
-            .patch("default", &PatchParams::default(), &patch)
-            .await
-            .expect("patched");
-    };
+    let expose = async |exposure: Value| expose(world, exposure).await;
     world.apply(
         "{apiVersion: postern.dev/v1alpha1, kind: TenantGrant, metadata: {name: balancer}, \
          spec: {namespaces: {names: [team-a]}, hostnames: [], exposures: [LoadBalancer], addressPools: [edge]}}",
@@ -98,4 +101,161 @@ pub async fn a_load_balancer_gives_the_addresses(world: &World) {
     world
         .reason(("team-a", "default"), "Accepted", "Accepted")
         .await;
+}
+
+/// As much of the kind as its API server needs to keep it; its own schema is tried with a router.
+const ROUTE_KIND: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: routes.route.openshift.io}
+spec:
+  group: route.openshift.io
+  scope: Namespaced
+  names: {kind: Route, listKind: RouteList, plural: routes, singular: route}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+/// A router's answer: admitted as this host, or refused.
+async fn answer(world: &World, route: &str, host: &str, refused: Option<&str>) {
+    let condition = json!({
+        "type": "Admitted",
+        "status": if refused.is_none() { "True" } else { "False" },
+        "reason": refused, "message": refused.map(|_| "somebody was first"),
+    });
+    let status = json!({"status": {"ingress": [{
+        "host": host, "routerName": "default", "conditions": [condition],
+    }]}});
+    world
+        .api("team-a", "Route")
+        .patch_status(route, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .expect("patched");
+}
+
+/// From ClusterIP to Routes and back, on a cluster that learns of Routes meanwhile.
+pub async fn routes_come_and_go(world: &World) {
+    let granted = "{apiVersion: postern.dev/v1alpha1, kind: TenantGrant, metadata: {name: router}, \
+         spec: {namespaces: {names: [team-a]}, hostnames: ['*.team-a.example'], \
+         exposures: [Route, LoadBalancer]}}";
+    world.apply(granted);
+    let before = world.there(SERVICE.0, SERVICE.1, SERVICE.2).await;
+    let host = "www.team-a.example";
+    let edge = json!({"type": "Route", "route": {"termination": "Edge", "hosts": [host]}});
+    expose(world, edge).await;
+    let message = world
+        .reason(("team-a", "default"), "Accepted", "NotServed")
+        .await;
+    assert!(message.starts_with("spec.exposure.type: "), "{message}");
+    let after = world.there(SERVICE.0, SERVICE.1, SERVICE.2).await;
+    assert_eq!(before, after, "what serves goes on");
+
+    // No restart, no edit of the instance.
+    world.apply(ROUTE_KIND);
+    let name = postern_api::names::route("default", host);
+    let service = postern_api::names::router_service("default");
+    let found = world.there("team-a", "Route", &name).await;
+    assert_eq!(found.data["spec"]["to"]["name"], *service);
+    let behind = world.there("team-a", "Service", &service).await;
+    assert_eq!(
+        behind.data["spec"]["ports"][0]["name"],
+        found.data["spec"]["port"]["targetPort"]
+    );
+    let instance = ("team-a", "default");
+    let entitlement = ("team-a", "Entitlement", "postern-default-entitlement");
+    let exposed = async |what: &str, reason: &str| {
+        let found = world
+            .becomes(entitlement, what, |found| {
+                found.data["status"]["gateways"][0]["exposed"]["reason"] == reason
+            })
+            .await;
+        found.data["status"]["gateways"][0].clone()
+    };
+    exposed("a router is waited for", "Pending").await;
+    answer(world, &name, host, Some("HostAlreadyClaimed")).await;
+    let gateway = exposed("the router's reason is told", "RouteNotAdmitted").await;
+    let message = gateway["exposed"]["message"].as_str().unwrap_or_default();
+    assert!(
+        message.ends_with("the router default refused it: HostAlreadyClaimed: somebody was first"),
+        "{message}"
+    );
+    answer(world, &name, "www.bank.example", None).await;
+    exposed("another's host is not believed", "Pending").await;
+    answer(world, &name, host, None).await;
+    let gateway = exposed("it is admitted", "Exposed").await;
+    assert_eq!(
+        gateway["addresses"],
+        json!([{"type": "Hostname", "value": host}])
+    );
+
+    // What somebody makes of the Route is put back.
+    let hijacked = json!({"metadata": {"annotations": {
+        "haproxy.router.openshift.io/set-forwarded-headers": "append"}}});
+    let routes = world.api("team-a", "Route");
+    let as_somebody = PatchParams::default();
+    routes
+        .patch(&name, &as_somebody, &Patch::Merge(hijacked))
+        .await
+        .expect("patched");
+    world
+        .becomes(("team-a", "Route", &name), "it is put back", |found| {
+            let annotations = found.metadata.annotations.as_ref().expect("annotations");
+            annotations["haproxy.router.openshift.io/set-forwarded-headers"] == "replace"
+        })
+        .await;
+
+    // The Route serves until the load balancer has an address, and a while longer.
+    expose(world, json!({"type": "LoadBalancer", "route": null})).await;
+    world
+        .becomes(SERVICE, "a load balancer is asked for", |found| {
+            found.data["spec"]["type"] == "LoadBalancer"
+        })
+        .await;
+    let kept = world.there("team-a", "Route", &name).await;
+    assert_eq!(kept.metadata.uid, found.metadata.uid);
+    let given = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.78"}]}}});
+    world
+        .api("team-a", "Service")
+        .patch_status(SERVICE.2, &PatchParams::default(), &Patch::Merge(given))
+        .await
+        .expect("patched");
+    let both = world
+        .becomes(entitlement, "both have addresses", |found| {
+            let addresses = found.data["status"]["gateways"][0]["addresses"].as_array();
+            addresses.is_some_and(|addresses| addresses.len() == 2)
+        })
+        .await;
+    assert_eq!(
+        both.data["status"]["gateways"][0]["addresses"][0]["value"],
+        "192.0.2.78"
+    );
+    world.gone("team-a", "Route", &name).await;
+    world.gone("team-a", "Service", &service).await;
+
+    // Back, and then the kind goes: what served by it is said not to be there any more.
+    expose(
+        world,
+        json!({"type": "Route", "route": {"termination": "Edge", "hosts": [host]}}),
+    )
+    .await;
+    world.there("team-a", "Route", &name).await;
+    world.kubectl(&["delete", "crd", "routes.route.openshift.io"]);
+    world.reason(instance, "Accepted", "NotServed").await;
+    expose(world, json!({"type": "ClusterIP", "route": null})).await;
+    world.reason(instance, "Accepted", "Accepted").await;
+    world
+        .becomes(SERVICE, "it is within the cluster only", |found| {
+            found.data["spec"]["type"] == "ClusterIP"
+        })
+        .await;
+    world
+        .cluster_api("TenantGrant")
+        .delete("router", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    world.reason(instance, "Accepted", "Accepted").await;
 }

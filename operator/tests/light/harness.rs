@@ -83,6 +83,7 @@ pub fn kind(kind: &str) -> ApiResource {
         "TenantGrant" => ("postern.dev/v1alpha1", "tenantgrants"),
         "Entitlement" => ("postern.dev/v1alpha1", "entitlements"),
         "Namespace" => ("v1", "namespaces"),
+        "Route" => ("route.openshift.io/v1", "routes"),
         other => panic!("no test looks at {other}"),
     };
     resource(api_version, kind, plural)
@@ -150,7 +151,7 @@ impl World {
         world
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.cluster.kubectl(arguments).expect("kubectl");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
@@ -238,6 +239,7 @@ impl World {
             "--probes-address=127.0.0.1:0",
             "--api-server-ports=6443",
             "--node-addresses=192.0.2.1",
+            "--exposure-linger-seconds=3",
         ])
         .run;
         let (stop, stopped) = oneshot::channel();

@@ -31,6 +31,7 @@ async fn the_operator_keeps_what_it_stamped_and_nothing_else() {
     the_entitlement_survives_its_tenant(&mut world).await;
     what_is_no_longer_asked_for_goes(&world).await;
     exposure::a_load_balancer_gives_the_addresses(&world).await;
+    exposure::routes_come_and_go(&world).await;
     a_grant_that_is_taken_away_takes_all(&world).await;
     a_deleted_instance_leaves_nothing(&world).await;
     gateways::gateways_without_a_control_plane_say_so(&world).await;

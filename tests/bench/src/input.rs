@@ -143,9 +143,8 @@ pub fn entitlement() -> EntitlementStatus {
                 name: "http".into(),
                 route_namespaces: vec!["bench".into()],
             }],
-            addresses: vec![],
-            awaits_address: false,
             service: "gateway".into(),
+            ..EntitledGateway::default()
         }],
         shards: vec![ShardRef {
             name: "default".into(),

@@ -205,6 +205,7 @@ pub fn entitlement(listeners: &[Listener]) -> EntitlementStatus {
             addresses: vec![],
             awaits_address: false,
             service: "gw".into(),
+            ..EntitledGateway::default()
         }],
         shards: vec![ShardRef {
             name: "default".into(),

@@ -238,9 +238,8 @@ fn contract(gateway_uid: &str) -> EntitlementStatus {
                 name: "http".into(),
                 route_namespaces: vec![NAMESPACE.into()],
             }],
-            addresses: vec![],
-            awaits_address: false,
             service: GATEWAY.into(),
+            ..EntitledGateway::default()
         }],
         shards: vec![ShardRef {
             name: "default".into(),
