@@ -14,7 +14,7 @@
 //! | [`reconcile`] | one run for one tenant |
 //! | [`apply`], [`compare`] | one object: create, compare, replace; never adopt |
 //! | [`entitlement`] | the contract |
-//! | [`status`] | the instance's status |
+//! | [`status`], [`events`] | the instance's status, and what of it is worth an event |
 //! | [`orphans`] | statuses of Gateways that have no control plane |
 //! | [`class`] | the GatewayClass |
 //! | [`live`], [`observe`] | what is in the cluster of what was stamped |
@@ -27,6 +27,7 @@ pub mod class;
 pub mod compare;
 pub mod driver;
 pub mod entitlement;
+pub mod events;
 pub mod kinds;
 pub mod live;
 pub mod observe;

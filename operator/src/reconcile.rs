@@ -63,7 +63,10 @@ pub async fn run(
         && tenant.written.as_ref() != Some(&wanted)
     {
         match status::write(shared, key, &wanted, Time(Timestamp::now())).await {
-            Ok(()) => tenant.written = Some(wanted),
+            Ok(news) => {
+                shared.events.tell(key, &wanted.uid, news).await;
+                tenant.written = Some(wanted);
+            }
             Err(problem) => problems.push(problem),
         }
     }

@@ -205,7 +205,11 @@ async fn read(config: &kube::Config, clients: &Clients, arguments: &RunArgs) -> 
         kube::Client::try_from(patient).map_err(|error| anyhow::anyhow!(chain(&error)))?;
     let scope = KINDS.map(Watch::cluster).into();
     let source = KubeSource::spawn(clients.clone(), scope, Options::new(None));
-    let shared = Shared::new(clients.general(), arguments.installation());
+    let shared = Shared::new(
+        clients.general(),
+        &arguments.pod_name,
+        arguments.installation(),
+    );
     let around = surroundings::start(&watching);
     let (touch, touches) = mpsc::unbounded_channel();
     let pending = observe::start(&shared, &watching, &touch);

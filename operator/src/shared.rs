@@ -11,6 +11,7 @@ use postern_consent::Way;
 use postern_refs::Key;
 use postern_stamp::{ApiServers, Images, Settings};
 
+use crate::events::Events;
 use crate::live::Live;
 use crate::status::Wanted;
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub client: kube::Client,
     /// What the installation says.
     pub installation: Installation,
+    /// For events.
+    pub events: Events,
     live: Mutex<Live>,
     tenants: Mutex<BTreeMap<Key, Tenant>>,
     refusals: Mutex<BTreeMap<Key, Reason>>,
@@ -67,8 +70,9 @@ pub struct Shared {
 impl Shared {
     /// With nothing seen yet.
     #[must_use]
-    pub fn new(client: kube::Client, installation: Installation) -> Arc<Shared> {
+    pub fn new(client: kube::Client, pod: &str, installation: Installation) -> Arc<Shared> {
         Arc::new(Shared {
+            events: Events::new(client.clone(), pod),
             client,
             installation,
             live: Mutex::default(),

@@ -12,6 +12,7 @@ use postern_refs::Key;
 use serde_json::Value;
 
 use crate::apply::FIELD_MANAGER;
+use crate::events::{News, news};
 use crate::live::Facts;
 use crate::problem::Problem;
 use crate::shared::Shared;
@@ -234,11 +235,17 @@ fn missing((name, facts): &(String, Option<Facts>)) -> Option<String> {
     }
 }
 
-/// Writes the status of an instance, if it is another than the one that is there.
+/// Writes the status of an instance, if it is another than the one that is there. Returns what of
+/// that is worth an event.
 ///
 /// # Errors
 /// If the API server refuses or cannot be reached.
-pub async fn write(shared: &Shared, key: &Key, wanted: &Wanted, now: Time) -> Result<(), Problem> {
+pub async fn write(
+    shared: &Shared,
+    key: &Key,
+    wanted: &Wanted,
+    now: Time,
+) -> Result<Vec<News>, Problem> {
     let what = format!("GatewayInstance {key}");
     let resource = ApiResource::erase::<GatewayInstance>(&());
     let api: Api<DynamicObject> =
@@ -250,13 +257,13 @@ pub async fn write(shared: &Shared, key: &Key, wanted: &Wanted, now: Time) -> Re
         .map_err(|error| Problem::of(&what, &error))?;
     let Some(mut object) = found.filter(|found| found.metadata.uid.as_ref() == Some(&wanted.uid))
     else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let raw = object.data.get("status").cloned().unwrap_or(Value::Null);
     let before: GatewayInstanceStatus = serde_json::from_value(raw).unwrap_or_default();
     let status = wanted.status(&before, &now);
     if status == before {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let unwritable = |error: serde_json::Error| Problem::WriteRefused {
         what: what.clone(),
@@ -272,7 +279,7 @@ pub async fn write(shared: &Shared, key: &Key, wanted: &Wanted, now: Time) -> Re
         Ok(_) => {
             let (accepted, ready) = (wanted.accepted.holds, wanted.ready.holds);
             tracing::info!(instance = %key, accepted, ready, reason = %wanted.ready.reason, "status");
-            Ok(())
+            Ok(news(&before, &status))
         }
         Err(error) => Err(Problem::of(&what, &error)),
     }

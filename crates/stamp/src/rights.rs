@@ -82,6 +82,8 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
             &["entitlements/status", "gatewayinstances/status"],
             &["patch", "update"],
         ),
+        // What became of an instance.
+        rule("events.k8s.io", &["events"], &["create", "patch"]),
         // What is stamped.
         rule("", &["serviceaccounts", "services"], KEEP),
         rule("apps", &["deployments"], KEEP),

@@ -83,6 +83,7 @@ pub fn kind(kind: &str) -> ApiResource {
         "TenantGrant" => ("postern.dev/v1alpha1", "tenantgrants"),
         "Entitlement" => ("postern.dev/v1alpha1", "entitlements"),
         "Namespace" => ("v1", "namespaces"),
+        "Event" => ("events.k8s.io/v1", "events"),
         "Route" => ("route.openshift.io/v1", "routes"),
         other => panic!("no test looks at {other}"),
     };

@@ -73,6 +73,24 @@ spec:
   proxy: {replicas: 2}
 ";
 
+/// Waits for an event on the instance of `team-a`.
+async fn event(world: &World, kind: &str, reason: &str, note: &str) {
+    let api = world.api("team-a", "Event");
+    let what = format!("an event: {reason}");
+    eventually(&what, || async {
+        let events = api.list(&Default::default()).await.expect("a list").items;
+        let mut data = events.into_iter().map(|event| event.data);
+        data.find(|event| {
+            event["regarding"]["name"] == "default"
+                && event["regarding"]["kind"] == "GatewayInstance"
+                && event["type"] == kind
+                && event["reason"] == reason
+                && event["note"].as_str().unwrap_or_default() == note
+        })
+    })
+    .await;
+}
+
 async fn a_grant_makes_a_tenant(world: &World) {
     world.namespace("team-a").await;
     world.apply(INSTANCE);
@@ -83,6 +101,7 @@ async fn a_grant_makes_a_tenant(world: &World) {
         world.stamped("team-a").await.is_empty(),
         "nothing without a grant"
     );
+    event(world, "Warning", "NotGranted", &message).await;
     let (_, yaml) = message
         .split_once(":\n")
         .expect("YAML after the first line");
@@ -90,6 +109,7 @@ async fn a_grant_makes_a_tenant(world: &World) {
     world
         .reason(("team-a", "default"), "Accepted", "Accepted")
         .await;
+    event(world, "Normal", "Accepted", "").await;
 
     let entitlement = ("team-a", "Entitlement", "postern-default-entitlement");
     let contract = world
