@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | `crds/` | the CustomResourceDefinitions |
 //! | `config/` | plain manifests, for clusters without OLM: `kubectl apply -f crds -f config` |
+//! | `docs/reference/` | every field of our kinds, every condition |
 //! | `bundle/` | the OLM bundle: ClusterServiceVersion, CRDs, static ClusterRoles, annotations |
 //!
 //! The prose and the examples of the bundle are kept by hand in `xtask/bundle/`.
 
+mod conditions;
 mod config;
 mod descriptors;
 mod olm;
+mod reference;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use postern_stamp::Images;
 
-/// Makes `crds/`, `config/` and `bundle/` from the code.
+/// Makes `crds/`, `config/`, `bundle/` and `docs/reference/` from the code.
 #[derive(Args)]
 pub struct GenArgs {
     /// Write nothing; fail and name the files if they are not as the code says.
@@ -43,7 +46,7 @@ pub struct GenArgs {
 }
 
 /// Directories that hold nothing but made files: others in them are removed.
-const MADE: [&str; 3] = ["crds", "config", "bundle"];
+const MADE: [&str; 4] = ["crds", "config", "bundle", "docs/reference"];
 
 /// Images that the manifests name.
 struct Release {
@@ -114,6 +117,7 @@ fn files(release: &Release) -> Result<Files> {
     }
     files.extend(config::files(release)?);
     files.extend(olm::files(release)?);
+    files.extend(reference::files()?);
     Ok(files)
 }
 

@@ -5,11 +5,11 @@
 use std::fmt;
 
 macro_rules! words {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $word:ident,)+ }) => {
+    ($(#[$outer:meta])* $name:ident { $($(#[doc = $doc:literal])+ $word:ident,)+ }) => {
         $(#[$outer])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$inner])* $word,)+
+            $($(#[doc = $doc])+ $word,)+
         }
 
         impl $name {
@@ -21,6 +21,14 @@ macro_rules! words {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $($name::$word => stringify!($word),)+
+                }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $($name::$word => concat!($($doc, "\n"),+),)+
                 }
             }
         }
