@@ -23,6 +23,10 @@ pub const HOSTNAME: &str =
 /// The same, or `*` for all hosts.
 pub const OWNED_HOSTNAME: &str =
     r"^(\*|(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$";
+/// A label's key (Kubernetes, "Labels and Selectors").
+pub const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+/// A label's value; it may be empty.
+pub const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 /// A quantity that is no less than nothing (`resource.Quantity`).
 const QUANTITY: &str = r"^([0-9]+(\.[0-9]+)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
 
@@ -69,6 +73,19 @@ pub(crate) fn labels_schema(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 16,
         "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+/// Labels of nodes.
+pub(crate) fn node_selector_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 63, "pattern": LABEL_VALUE },
+        "x-kubernetes-validations": [{
+            "rule": "self.all(key, key.size() <= 317)",
+            "message": "a label's key has at most 317 characters",
+        }],
     })
 }
 

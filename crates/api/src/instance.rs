@@ -8,7 +8,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crds::{HOSTNAME, LABEL, SUBDOMAIN, labels_schema, resources_schema};
+use crate::crds::{
+    HOSTNAME, LABEL, LABEL_KEY, LABEL_VALUE, SUBDOMAIN, labels_schema, node_selector_schema,
+    resources_schema,
+};
 
 /// What a tenant asks for.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,9 +62,9 @@ pub struct GatewayInstanceSpec {
     /// Where the gateway's pods run. `Own`: in this namespace. `Managed`, in a namespace of the
     /// operator's that is paired with this one, is not built yet: it is refused with a condition.
     pub placement: Placement,
-    /// Envoy: how many pods and of what size.
+    /// Envoy: how many pods, of what size, on which nodes.
     pub proxy: Size,
-    /// The control plane: how many pods and of what size.
+    /// The control plane: how many pods, of what size, on which nodes.
     pub control_plane: Size,
 }
 
@@ -465,7 +468,7 @@ pub enum Placement {
     Managed,
 }
 
-/// Pods and their size.
+/// Pods: how many, of what size, on which nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Size {
@@ -481,6 +484,76 @@ pub struct Size {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "resources_schema")]
     pub limits: BTreeMap<String, Quantity>,
+    /// Labels of the nodes that the pods may run on (`Pod.spec.nodeSelector`), for example those of
+    /// infrastructure nodes. What the namespace's own node selector says holds as well.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "node_selector_schema")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods tolerate (`Pod.spec.tolerations`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint that pods tolerate: the fields of a pod's toleration (`core/v1`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.value) || !has(self.operator) || self.operator != 'Exists'",
+        "message": "Exists takes no value",
+        "fieldPath": ".value",
+    },
+    {
+        "rule": "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+        "message": "a toleration without a key needs the operator Exists",
+        "fieldPath": ".operator",
+    },
+    {
+        "rule": "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        "message": "tolerationSeconds is for the effect NoExecute",
+        "fieldPath": ".tolerationSeconds",
+    },
+]))]
+pub struct Toleration {
+    /// The taint's key; every key, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317), regex(pattern = LABEL_KEY))]
+    pub key: Option<String>,
+    /// How the value is compared; `Equal`, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<TolerationOperator>,
+    /// The taint's value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = LABEL_VALUE))]
+    pub value: Option<String>,
+    /// The taint's effect; every effect, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+    /// How long pods stay once the taint is there, in seconds; for ever, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// How a toleration compares values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TolerationOperator {
+    /// Any value.
+    Exists,
+    /// The same value.
+    Equal,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// New ones do not come.
+    NoSchedule,
+    /// New ones come if there is no other node.
+    PreferNoSchedule,
+    /// Those that are there go, too.
+    NoExecute,
 }
 
 /// What the operator says about an instance.

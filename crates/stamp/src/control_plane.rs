@@ -99,7 +99,7 @@ pub(crate) fn pods(instance: &Instance<'_>, settings: &Settings) -> Vec<Stamped>
         name: instance.names().control_plane(),
         component: labels::CONTROL_PLANE,
         selected: labels::select_control_plane(instance.name),
-        replicas: pods::replicas(&instance.spec.control_plane),
+        size: &instance.spec.control_plane,
     };
     pods::deployment(instance, part, pod)
 }

@@ -8,13 +8,13 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{
     Capabilities, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, TopologySpreadConstraint,
+    SecurityContext, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use postern_api::instance::Size;
+use postern_api::instance::{Size, TaintEffect, TolerationOperator};
 
 use crate::{Instance, Stamped, labels, quantity};
 
@@ -22,28 +22,34 @@ use crate::{Instance, Stamped, labels, quantity};
 const REQUIRED_SCC: (&str, &str) = ("openshift.io/required-scc", "restricted-v2");
 
 /// A part of the gateway that runs as pods.
-pub(crate) struct Part {
+pub(crate) struct Part<'a> {
     /// Name of its objects.
     pub(crate) name: String,
     /// Its component label.
     pub(crate) component: &'static str,
     /// Labels that pick its pods.
     pub(crate) selected: BTreeMap<String, String>,
-    /// How many.
-    pub(crate) replicas: i32,
+    /// How many, and on which nodes.
+    pub(crate) size: &'a Size,
 }
 
 /// The Deployment, and where there is more than one pod its disruption budget.
-pub(crate) fn deployment(instance: &Instance<'_>, part: Part, mut pod: PodSpec) -> Vec<Stamped> {
+pub(crate) fn deployment(
+    instance: &Instance<'_>,
+    part: Part<'_>,
+    mut pod: PodSpec,
+) -> Vec<Stamped> {
     let Part {
         name,
         component,
         selected,
-        replicas,
+        size,
     } = part;
+    let replicas = replicas(size);
     let mut pod_labels = labels::of(instance.name, component);
     pod_labels.extend(selected.clone());
     harden(&mut pod);
+    place(&mut pod, size);
     pod.topology_spread_constraints = Some(vec![TopologySpreadConstraint {
         max_skew: 1,
         topology_key: "kubernetes.io/hostname".into(),
@@ -84,6 +90,26 @@ pub(crate) fn deployment(instance: &Instance<'_>, part: Part, mut pod: PodSpec) 
         }));
     }
     objects
+}
+
+/// On the nodes that were asked for.
+fn place(pod: &mut PodSpec, size: &Size) {
+    pod.node_selector = (!size.node_selector.is_empty()).then(|| size.node_selector.clone());
+    let tolerations = size.tolerations.iter().map(|asked| Toleration {
+        key: asked.key.clone(),
+        operator: asked.operator.map(|operator| match operator {
+            TolerationOperator::Exists => "Exists".into(),
+            TolerationOperator::Equal => "Equal".into(),
+        }),
+        value: asked.value.clone(),
+        effect: asked.effect.map(|effect| match effect {
+            TaintEffect::NoSchedule => "NoSchedule".into(),
+            TaintEffect::PreferNoSchedule => "PreferNoSchedule".into(),
+            TaintEffect::NoExecute => "NoExecute".into(),
+        }),
+        toleration_seconds: asked.toleration_seconds,
+    });
+    pod.tolerations = (!size.tolerations.is_empty()).then(|| tolerations.collect());
 }
 
 /// Pods of a Deployment that are replaced without a gap.
@@ -156,7 +182,7 @@ fn runtime_default() -> SeccompProfile {
 }
 
 /// How many pods a size asks for.
-pub(crate) fn replicas(size: &Size) -> i32 {
+fn replicas(size: &Size) -> i32 {
     size.replicas.unwrap_or(1).max(0)
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn pods(
         name: instance.names().envoy(shard),
         component: labels::ENVOY,
         selected: labels::select_envoys(instance.name, Some(shard)),
-        replicas: pods::replicas(&instance.spec.proxy),
+        size: &instance.spec.proxy,
     };
     pods::deployment(instance, part, pod)
 }
