@@ -28,6 +28,8 @@ pub fn check(loaded: &Loaded, local: bool) -> Report {
         local,
         facts: Facts {
             classes: [postern_api::GATEWAY_CLASS.into()].into(),
+            // Files do not tell; whoever asks for Routes has a router.
+            routes_served: true,
             ..Facts::default()
         },
         instances: Vec::new(),
@@ -411,6 +413,22 @@ impl Check<'_> {
     }
 }
 
+/// Who alone knows, where a condition waits for somebody.
+fn only_known_by(told: &Condition) -> Option<&'static str> {
+    let is = |kind: ConditionType, reason: Reason| {
+        told.kind == kind.as_str() && told.reason == reason.as_str()
+    };
+    if is(ConditionType::Programmed, Reason::Pending) {
+        Some("a running Envoy")
+    } else if is(ConditionType::Programmed, Reason::AddressNotAssigned) {
+        Some("a load balancer or a router")
+    } else if is(ConditionType::Exposed, Reason::Pending) {
+        Some("a router")
+    } else {
+        None
+    }
+}
+
 fn condition(about: String, found: &status::Condition) -> Condition {
     let mut told = Condition {
         about,
@@ -421,9 +439,9 @@ fn condition(about: String, found: &status::Condition) -> Condition {
         wrong: found.is_bad(),
     };
     // What is not served is known from files; that it is served is not.
-    if told.kind == ConditionType::Programmed.as_str() && told.reason == Reason::Pending.as_str() {
+    if let Some(who) = only_known_by(&told) {
         told.status = status::Truth::Unknown.as_str().into();
-        told.message = "Only a running Envoy can tell.".into();
+        told.message = format!("Only {who} can tell.");
         told.wrong = false;
     }
     // A message that starts with a field tells what of an object is not served although the

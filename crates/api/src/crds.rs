@@ -52,6 +52,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             tidy(root);
             if let Some(status) = root.properties.as_mut().and_then(|p| p.get_mut("status")) {
                 without_defaults(status);
+                without_rules(status);
             }
             if namespaced && kind == "GatewayInstance" {
                 root.x_kubernetes_validations = Some(vec![ValidationRule {
@@ -65,6 +66,12 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     }
     crds.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     crds
+}
+
+/// What the operator alone writes needs no rules: API servers count what rules could cost, and what
+/// it copies from specs has been checked there.
+fn without_rules(schema: &mut JSONSchemaProps) {
+    walk(schema, &mut |schema| schema.x_kubernetes_validations = None);
 }
 
 /// Labels of a selector, bounded.

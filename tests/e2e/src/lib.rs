@@ -1,6 +1,7 @@
 //! What end-to-end tests, `make try` and `make run` share.
 //!
 //! - [`tools`]: Envoy, and our own programs, built;
+//! - [`docs`]: the YAML of the documentation's pages;
 //! - [`demo`]: two teams on a real cluster;
 //! - [`platform`]: what a platform's admins do;
 //! - [`images`]: our container images;
@@ -8,6 +9,7 @@
 //! - [`local`]: two teams without Kubernetes.
 
 pub mod demo;
+pub mod docs;
 pub mod images;
 pub mod local;
 pub mod platform;
