@@ -64,7 +64,7 @@ impl Binaries {
     /// Where the programs of the present sources are, built or not.
     pub fn locate() -> Result<Self> {
         let root = cache()?.join("cluster");
-        Ok(Self::at(root.join(fingerprint(&sources())?)))
+        Ok(Self::at(root.join(fingerprint(include_str!("recipe.rs"), &sources())?)))
     }
 
     pub fn dir(&self) -> &Path {
@@ -153,13 +153,13 @@ fn remove_unfinished(dir: &Path) -> Result<()> {
 
 /// A name for all that the build depends on: names and contents of the sources, and what is done
 /// with them.
-fn fingerprint(sources: &Path) -> Result<String> {
+pub(crate) fn fingerprint(recipe: &str, sources: &Path) -> Result<String> {
     let mut files = Vec::new();
     collect(sources, &mut files)?;
     ensure!(!files.is_empty(), "no sources in {}", sources.display());
     files.sort();
     let mut hash = Sha256::new();
-    hash.update(include_str!("recipe.rs"));
+    hash.update(recipe);
     for file in files {
         let contents = fs::read(&file)?;
         let name = file.strip_prefix(sources)?.as_os_str().as_encoded_bytes();
@@ -231,16 +231,16 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("node/go.mod", "module a");
         write("node/main.go", "package main");
-        let first = fingerprint(dir.path()).unwrap();
-        assert_eq!(first, fingerprint(dir.path()).unwrap());
+        let first = fingerprint("", dir.path()).unwrap();
+        assert_eq!(first, fingerprint("", dir.path()).unwrap());
         assert_eq!(first.len(), 16);
         write("node/main.go", "package other");
-        let second = fingerprint(dir.path()).unwrap();
+        let second = fingerprint("", dir.path()).unwrap();
         assert_ne!(first, second);
         // The same bytes, cut elsewhere.
         write("node/main.go", "package othe");
         write("node/main.gor", "");
-        assert_ne!(second, fingerprint(dir.path()).unwrap());
+        assert_ne!(second, fingerprint("", dir.path()).unwrap());
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod background;
 mod binaries;
 mod cgroups;
 mod config;
@@ -38,6 +39,7 @@ mod light;
 mod names;
 mod netns;
 mod node;
+mod olm;
 mod pki;
 mod prepare;
 mod process;
@@ -67,6 +69,7 @@ pub use crate::image::{Entry, ImageConfig, oci_archive};
 pub use crate::layout::cache;
 pub use crate::names::Name;
 pub use crate::node::{ECHO_IMAGE, PROBE_IMAGE};
+pub use crate::olm::{OLM_NAMESPACE, OPERATORS_NAMESPACE, Olm, OlmPrograms};
 
 /// Which kind of cluster to start.
 #[derive(Clone, Debug, Default)]

@@ -121,7 +121,8 @@ fn go(module: &Path, cgo: bool, arguments: &[&str]) -> Result<()> {
     run_go(module, cgo, arguments).map(|_| ())
 }
 
-fn run_go(module: &Path, cgo: bool, arguments: &[&str]) -> Result<Output> {
+/// Runs Go in a module, and says on failure what it said last.
+pub(crate) fn run_go(module: &Path, cgo: bool, arguments: &[&str]) -> Result<Output> {
     let output = Command::new("go")
         .args(arguments)
         .current_dir(module)

@@ -1,0 +1,147 @@
+//! OLM's programs. A change of this file is a change of what it makes: it is part of the name of the
+//! folder that they are kept in.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::binaries::{check_go, fingerprint};
+use crate::layout::{Lock, cache, make_private_dir};
+use crate::progress::Progress;
+use crate::{prepare, recipe};
+
+const PROGRAMS: [&str; 3] = ["olm", "catalog", "opm"];
+/// `opm` reads images with these; without them it needs C libraries.
+const TAGS: &str = "json1,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper";
+/// The module whose folder holds OLM's definitions.
+const API: &str = "github.com/operator-framework/api";
+/// OLM's programs and definitions, built from Go modules once and kept in the cache.
+#[derive(Clone, Debug)]
+pub struct OlmPrograms {
+    dir: PathBuf,
+}
+
+impl OlmPrograms {
+    /// Builds them where they are missing: about a minute beside the node's programs, five alone.
+    ///
+    /// # Errors
+    /// Where there is no Go, or they do not build.
+    pub fn built(quiet: bool) -> Result<Self> {
+        let root = cache()?.join("cluster");
+        let sources = sources();
+        let dir = root.join(format!(
+            "olm-{}",
+            fingerprint(include_str!("programs.rs"), &sources)?
+        ));
+        if dir.is_dir() {
+            return Ok(Self { dir });
+        }
+        check_go()?;
+        prepare::check_space(&cache()?, true)?;
+        let progress = Progress::new(quiet);
+        make_private_dir(&root)?;
+        progress.stage("waiting for other builds, if any");
+        let _lock = Lock::take(root.join(".build.lock"))?;
+        if dir.is_dir() {
+            return Ok(Self { dir });
+        }
+        progress.stage("building OLM and opm (one to five minutes on two cores)");
+        let unfinished = dir.with_extension("new");
+        match fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        make_private_dir(&unfinished)?;
+        build(&sources, &unfinished)?;
+        fs::rename(&unfinished, &dir)?;
+        progress.stage("OLM is built");
+        Ok(Self { dir })
+    }
+
+    /// Runs `opm`, the catalogs' tool. The output is for the caller to judge.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    pub fn opm(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(self.program("opm"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run opm")
+    }
+
+    /// `olm`, `catalog` or `opm`.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The folder of OLM's definitions.
+    pub(super) fn crds(&self) -> PathBuf {
+        self.dir.join("crds")
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("olm")
+}
+
+fn build(sources: &Path, into: &Path) -> Result<()> {
+    let target = format!("{}/", into.display());
+    let build = [
+        "build", "-tags", TAGS, "-ldflags", "-s -w", "-o", &target, "tool",
+    ];
+    recipe::run_go(sources, false, &build)?;
+    for program in PROGRAMS {
+        ensure!(into.join(program).is_file(), "no {program} was built");
+    }
+    let listed = recipe::run_go(sources, false, &["list", "-m", "-f", "{{.Dir}}", API])?;
+    let from = PathBuf::from(String::from_utf8(listed.stdout)?.trim()).join("crds");
+    let to = into.join("crds");
+    make_private_dir(&to)?;
+    let mut copied = 0;
+    for entry in fs::read_dir(&from).with_context(|| from.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "yaml") {
+            let name = path.file_name().context("a file without a name")?;
+            fs::write(to.join(name), fs::read(&path)?)?;
+            copied += 1;
+        }
+    }
+    ensure!(copied > 0, "no definitions in {}", from.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packages that both modules need are compiled once, and the API is the cluster's own.
+    #[test]
+    fn shared_modules_are_of_the_nodes_versions() {
+        let versions = |module: &Path| {
+            let text = fs::read_to_string(module.join("go.mod")).unwrap();
+            let pairs = text.lines().filter_map(|line| {
+                let mut words = line.split_whitespace();
+                let (name, version) = (words.next()?, words.next()?);
+                let replaced = line.starts_with("replace").then(|| line.to_owned());
+                let required = version.starts_with('v').then(|| format!("{name} {version}"));
+                let key = if replaced.is_some() { version } else { name };
+                Some((key.to_owned(), replaced.or(required)?))
+            });
+            pairs.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let node = versions(&sources().with_file_name("go").join("node"));
+        let own = versions(&sources());
+        let mut shared = 0;
+        for (name, version) in &own {
+            if let Some(of_node) = node.get(name) {
+                assert_eq!(version, of_node);
+                shared += 1;
+            }
+        }
+        assert!(shared > 100, "{shared}");
+    }
+}
