@@ -23,12 +23,21 @@ const KNOWN: std::ops::RangeInclusive<(u64, u64)> = (1, 2)..=(1, 6);
 /// The annotation by which the Gateway API's CRDs tell their version.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 
+/// What became of the class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is there, with its status.
+    There,
+    /// The cluster does not serve the Gateway API.
+    NotServed,
+}
+
 /// Makes the class be there, and writes the status of each class that names us.
 ///
 /// # Errors
 /// If the API server refuses or cannot be reached, or the class of our name is another
 /// controller's.
-pub async fn keep(shared: &Shared, snapshot: &Snapshot, now: &Time) -> Result<(), Problem> {
+pub async fn keep(shared: &Shared, snapshot: &Snapshot, now: &Time) -> Result<Kept, Problem> {
     let version = version(shared).await?;
     for class in snapshot
         .gateway_classes
@@ -39,7 +48,7 @@ pub async fn keep(shared: &Shared, snapshot: &Snapshot, now: &Time) -> Result<()
     }
     match snapshot.gateway_classes.get(&Key::new("", GATEWAY_CLASS)) {
         None => make(shared).await,
-        Some(class) if is_our_class(class) => Ok(()),
+        Some(class) if is_our_class(class) => Ok(Kept::There),
         Some(_) => Err(Problem::NameInUse {
             what: format!("GatewayClass {GATEWAY_CLASS}"),
         }),
@@ -52,7 +61,7 @@ fn api(shared: &Shared) -> Api<DynamicObject> {
     Api::all_with(shared.client.clone(), &resource)
 }
 
-async fn make(shared: &Shared) -> Result<(), Problem> {
+async fn make(shared: &Shared) -> Result<Kept, Problem> {
     let what = format!("GatewayClass {GATEWAY_CLASS}");
     let fresh = json!({
         "apiVersion": format!("{GATEWAY_GROUP}/v1"),
@@ -73,10 +82,12 @@ async fn make(shared: &Shared) -> Result<(), Problem> {
     match api(shared).create(&writing(), &fresh).await {
         Ok(_) => {
             tracing::info!(class = GATEWAY_CLASS, "created");
-            Ok(())
+            Ok(Kept::There)
         }
         // The Snapshot was behind; the next one tells whose it is.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Kept::There),
+        // Classes are in no namespace that could be absent: the kind is.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Kept::NotServed),
         Err(error) => Err(Problem::of(&what, &error)),
     }
 }

@@ -20,6 +20,7 @@ use crate::observe::EVERYWHERE;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile;
 use crate::shared::{Shared, Surroundings};
+use crate::class::Kept;
 use crate::{class, orphans};
 
 /// The kinds that consent is computed from, of the whole cluster. Secrets are none of them.
@@ -295,10 +296,9 @@ async fn keep_class(
         if let Err(problem) = &kept {
             tracing::error!(%problem, "GatewayClass");
         }
-        let rest = if kept.is_ok() {
-            CLASS_REST
-        } else {
-            CLASS_RETRY
+        let rest = match kept {
+            Ok(Kept::There) => CLASS_REST,
+            Ok(Kept::NotServed) | Err(_) => CLASS_RETRY,
         };
         let classes = snapshot.gateway_classes.clone();
         drop(snapshot);

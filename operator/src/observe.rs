@@ -116,11 +116,17 @@ fn is_absent(kind: Stamped, error: &watcher::Error) -> bool {
 }
 
 /// A kind that is not served has no objects. The watch is tried again, so it is noticed when it
-/// comes; that is news to every tenant that asked for it.
+/// comes; that, and that it goes, is news to every tenant that asked for it.
 fn absent(shared: &Shared, kind: Stamped, touches: &Touches, pending: &Pending) {
-    let gone = shared.live().not_served(kind);
+    let (news, gone) = {
+        let mut live = shared.live();
+        (live.is_served(kind), live.not_served(kind))
+    };
     for namespace in gone {
         let _ = touches.send(namespace);
+    }
+    if news {
+        let _ = touches.send(EVERYWHERE.to_owned());
     }
     pending.done(kind.kind());
     tracing::debug!(kind = kind.kind(), "is not served");

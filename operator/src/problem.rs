@@ -1,6 +1,7 @@
 //! What can go wrong with one object, and what becomes of it: a condition for the tenant, or
 //! another try.
 
+use postern_api::GATEWAY_GROUP;
 use postern_api::reasons::Reason;
 
 /// The longest answer of an API server that is repeated in a condition, in characters.
@@ -23,6 +24,13 @@ pub enum Problem {
         /// The API server's answer.
         answer: String,
     },
+    /// The cluster does not serve the Gateway API. It is noticed when it comes.
+    #[error(
+        "the cluster does not serve the Gateway API ({GATEWAY_GROUP}/v1): OpenShift has it from 4.19 on, elsewhere \
+         an administrator applies its definitions (standard channel, 1.2.1 or newer); the instance goes on by \
+         itself once they are there"
+    )]
+    GatewayApiAbsent,
     /// The object or its namespace is being deleted.
     #[error("{what} is being deleted")]
     Leaving {
@@ -69,6 +77,7 @@ impl Problem {
         match self {
             Problem::NameInUse { .. } => Some(Reason::NameInUse),
             Problem::WriteRefused { .. } => Some(Reason::WriteRefused),
+            Problem::GatewayApiAbsent => Some(Reason::NotServed),
             Problem::Leaving { .. } => Some(Reason::Progressing),
             Problem::Unreachable { .. } => None,
         }

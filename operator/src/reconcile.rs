@@ -87,6 +87,10 @@ fn outcome(key: &Key, problems: &[Problem]) -> Outcome {
     let Some(first) = problems.first() else {
         return Outcome::Settled;
     };
+    // When it comes, every tenant gets another run.
+    if problems.iter().all(|problem| *problem == Problem::GatewayApiAbsent) {
+        return Outcome::Settled;
+    }
     let leaving = |problem: &Problem| matches!(problem, Problem::Leaving { .. });
     if problems.iter().all(leaving) {
         return Outcome::Later(SOON);
@@ -303,8 +307,15 @@ async fn stamped(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut unlimited = false;
+    let gateways_served = shared.live().is_served(Stamped::Gateway);
+    if !gateways_served {
+        problems.push(Problem::GatewayApiAbsent);
+    }
     for object in objects {
         let kind = object.key.kind.as_str();
+        if !gateways_served && kind == Stamped::Gateway.kind() {
+            continue;
+        }
         if unlimited && kind == Stamped::Deployment.kind() {
             continue;
         }
@@ -474,5 +485,23 @@ pub fn standing(shared: &Shared, snapshot: &Snapshot, key: &Key) -> Standing {
             .refusal(key)
             .map_or(Standing::Served, Standing::Refused),
         false => Standing::Absent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_served_is_waited_for_and_not_tried_again() {
+        let key = Key::new("n", "i");
+        let refused = || Problem::WriteRefused {
+            what: "Service n/s".into(),
+            answer: "no".into(),
+        };
+        assert_eq!(outcome(&key, &[]), Outcome::Settled);
+        assert_eq!(outcome(&key, &[Problem::GatewayApiAbsent]), Outcome::Settled);
+        let both = [Problem::GatewayApiAbsent, refused()];
+        assert_eq!(outcome(&key, &both), Outcome::Failed);
     }
 }

@@ -3,17 +3,20 @@
 //! | directory | what |
 //! | --- | --- |
 //! | `crds/` | the CustomResourceDefinitions |
-//! | `config/` | plain manifests, for clusters without OLM: `kubectl apply -f crds -f config` |
+//! | `config/` | plain manifests, for clusters without OLM: `kubectl apply -k config` |
 //! | `docs/reference/` | every field of our kinds, every condition |
 //! | `bundle/` | the OLM bundle: ClusterServiceVersion, CRDs, static ClusterRoles, annotations |
+//! | `olm/` | a catalog that holds the bundle, and what an admin applies to install from it |
 //!
 //! The prose and the examples of the bundle are kept by hand in `xtask/bundle/`.
 
+mod catalog;
 mod conditions;
 mod config;
 mod descriptors;
 mod olm;
 mod reference;
+mod scorecard;
 mod text;
 
 use std::collections::BTreeMap;
@@ -25,7 +28,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use postern_stamp::Images;
 
-/// Makes `crds/`, `config/`, `bundle/` and `docs/reference/` from the code.
+/// Makes `crds/`, `config/`, `bundle/`, `olm/` and `docs/reference/` from the code.
 #[derive(Args)]
 pub struct GenArgs {
     /// Write nothing; fail and name the files if they are not as the code says.
@@ -40,18 +43,26 @@ pub struct GenArgs {
     /// Image of Envoy with its supervisor.
     #[arg(long, default_value = concat!("postern.dev/proxy:v", env!("CARGO_PKG_VERSION")))]
     proxy_image: String,
+    /// Image of the OLM bundle.
+    #[arg(long, default_value = concat!("postern.dev/bundle:v", env!("CARGO_PKG_VERSION")))]
+    bundle_image: String,
+    /// Image of the catalog that holds it.
+    #[arg(long, default_value = concat!("postern.dev/catalog:v", env!("CARGO_PKG_VERSION")))]
+    catalog_image: String,
     /// Where to write, or what to check [default: the repository].
     #[arg(long)]
     into: Option<PathBuf>,
 }
 
 /// Directories that hold nothing but made files: others in them are removed.
-const MADE: [&str; 4] = ["crds", "config", "bundle", "docs/reference"];
+const MADE: [&str; 5] = ["crds", "config", "bundle", "olm", "docs/reference"];
 
 /// Images that the manifests name.
 struct Release {
     operator: String,
     stamped: Images,
+    bundle: String,
+    catalog: String,
 }
 
 /// Texts by path, relative to the repository's root.
@@ -65,6 +76,8 @@ pub fn run(arguments: &GenArgs) -> Result<ExitCode> {
             control_plane: arguments.control_plane_image.clone(),
             proxy: arguments.proxy_image.clone(),
         },
+        bundle: arguments.bundle_image.clone(),
+        catalog: arguments.catalog_image.clone(),
     };
     let root = arguments.into.clone().unwrap_or_else(root);
     let differences = differences(&root, &files(&release)?)?;
@@ -113,9 +126,12 @@ fn files(release: &Release) -> Result<Files> {
         let name = crd.metadata.name.clone().unwrap_or_default();
         let text = text::yaml(&serde_json::to_value(&crd)?)?;
         files.insert(format!("crds/{name}.yaml").into(), text.clone());
+        files.insert(format!("config/crds/{name}.yaml").into(), text.clone());
         files.insert(format!("bundle/manifests/{name}.yaml").into(), text);
     }
-    files.extend(config::files(release)?);
+    let plain = config::files(release)?;
+    files.extend(plain);
+    files.insert("config/kustomization.yaml".into(), config::kustomization(&files)?);
     files.extend(olm::files(release)?);
     files.extend(reference::files()?);
     Ok(files)

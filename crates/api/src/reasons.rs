@@ -161,7 +161,8 @@ words! {
         AddressPoolNotGranted,
         /// `Accepted`: a quota of the TenantGrants is used up.
         QuotaExceeded,
-        /// `Accepted`: the cluster does not serve an API that this exposure needs.
+        /// `Accepted`: the cluster does not serve an API that this exposure needs. `Ready`: it does not
+        /// serve the Gateway API.
         NotServed,
         /// `Exposed`: yes.
         Exposed,

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use postern_cluster::{Cluster, Options};
+use postern_cluster::{Channel, Cluster, Options};
 
 use crate::images;
+use crate::olm;
 use crate::platform::{apply, install, kubectl, value, wait};
 use crate::tools::repository;
 
@@ -15,6 +16,15 @@ use crate::tools::repository;
 pub const TEAMS: [&str; 2] = ["team-a", "team-b"];
 /// How long pods may take to start, on a machine that does something else too.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How the operator comes to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Install {
+    /// From the kustomize base, as on plain Kubernetes.
+    Manifests,
+    /// From a catalog, by OLM.
+    Olm,
+}
 
 /// A cluster with two teams' gateways.
 #[derive(Debug)]
@@ -41,7 +51,7 @@ impl Demo {
     ///
     /// # Errors
     /// Where a part does not come up. The cluster stays, to be looked at.
-    pub fn up(name: &str, profile: &str, tell: &dyn Fn(&str)) -> Result<Demo> {
+    pub fn up(name: &str, profile: &str, how: Install, tell: &dyn Fn(&str)) -> Result<Demo> {
         let images = images::build(&images::default_dir()?, profile, tell)?;
         tell("images are built");
         let cluster = Cluster::up(name, &Options::default())?;
@@ -49,8 +59,11 @@ impl Demo {
             cluster.load_image(archive)?;
         }
         tell("images are loaded");
-        install(&cluster)?;
         let admin = cluster.kubeconfig();
+        match how {
+            Install::Manifests => install(&cluster)?,
+            Install::Olm => by_olm(&cluster, tell)?,
+        }
         let examples = repository().join("examples");
         apply(&cluster, &admin, &examples.join("platform"))?;
         let about = ["-n", "postern-system", "get", "pods,events", "-o", "wide"];
@@ -62,7 +75,7 @@ impl Demo {
                 "{.status.readyReplicas}",
             )? == "1")
         })?;
-        tell("the operator runs, under the rights of its bundle");
+        tell("the operator runs");
         apply(&cluster, &admin, &examples.join("admin"))?;
         let tenants = [
             cluster.kubeconfig_for("ann", &["team-a"])?,
@@ -177,6 +190,27 @@ impl Demo {
         ));
         lines
     }
+}
+
+/// OLM, a catalog of the bundle in the repository, and a Subscription.
+fn by_olm(cluster: &Cluster, tell: &dyn Fn(&str)) -> Result<()> {
+    let admin = cluster.kubeconfig();
+    apply(
+        cluster,
+        &admin,
+        &cluster.gateway_api_crds(Channel::Standard),
+    )?;
+    let olm = cluster.olm()?;
+    tell("OLM runs");
+    let version = olm::Version {
+        number: olm::VERSION,
+        tag: "dev",
+    };
+    let catalog = olm::catalog(&olm, &[version], &cluster.state_dir().join("olm"))?;
+    olm::subscribe(cluster, &olm, &catalog)?;
+    olm::installed(cluster, &olm, olm::VERSION)?;
+    tell("OLM installed the operator from its catalog, under the rights of its bundle");
+    Ok(())
 }
 
 fn certificate_path(cluster: &Cluster) -> PathBuf {

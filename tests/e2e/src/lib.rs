@@ -4,14 +4,18 @@
 //! - [`docs`]: the YAML of the documentation's pages;
 //! - [`demo`]: two teams on a real cluster;
 //! - [`platform`]: what a platform's admins do;
+//! - [`olm`]: what an admin does on a cluster with OLM;
+//! - [`http`]: clients on the cluster's node;
 //! - [`images`]: our container images;
 //! - [`process`]: processes that end with whoever started them;
 //! - [`local`]: two teams without Kubernetes.
 
 pub mod demo;
 pub mod docs;
+pub mod http;
 pub mod images;
 pub mod local;
+pub mod olm;
 pub mod platform;
 pub mod process;
 pub mod tools;

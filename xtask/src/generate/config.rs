@@ -59,6 +59,19 @@ pub(super) fn files(release: &Release) -> Result<Files> {
     Ok(files)
 }
 
+/// All of `config/`, for `kubectl apply -k`.
+pub(super) fn kustomization(files: &Files) -> Result<String> {
+    let resources: Vec<&str> = files
+        .keys()
+        .filter_map(|path| path.strip_prefix("config").ok()?.to_str())
+        .collect();
+    text::yaml(&json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": resources,
+    }))
+}
+
 /// A ClusterRole of ours.
 pub(super) fn cluster_role(name: &str, rules: &[PolicyRule]) -> Value {
     with_kind(
@@ -74,7 +87,8 @@ pub(super) fn with_kind(api_version: &str, kind: &str, mut object: Value) -> Val
     object
 }
 
-fn namespace() -> Value {
+/// The operator's namespace.
+pub(super) fn namespace() -> Value {
     let mut labels = labels();
     for mode in ["enforce", "audit", "warn"] {
         labels[format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();

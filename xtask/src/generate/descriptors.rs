@@ -1,13 +1,14 @@
 //! Descriptors of fields, for the OpenShift console's forms: made from the schemas.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use serde_json::{Value, json};
 
 const UI: &str = "urn:alm:descriptor:com.tectonic.ui";
 
-/// Descriptors of all fields below `spec` or `status` that are in no list.
+/// Descriptors of all fields below `spec` or `status`. Fields of a list's items are named as those of its
+/// first, `listeners[0].port`: so the console takes them.
 pub(super) fn of(crd: &CustomResourceDefinition, part: &str) -> Vec<Value> {
     let mut found = Vec::new();
     for version in &crd.spec.versions {
@@ -16,13 +17,14 @@ pub(super) fn of(crd: &CustomResourceDefinition, part: &str) -> Vec<Value> {
             .as_ref()
             .and_then(|schema| schema.open_api_v3_schema.as_ref());
         if let Some(schema) = root.and_then(|root| root.properties.as_ref()?.get(part)) {
-            visit("", schema, &mut found);
+            visit("", None, schema, &mut found);
         }
     }
     found
 }
 
-fn visit(path: &str, schema: &JSONSchemaProps, found: &mut Vec<Value>) {
+/// `group`: what the console shows these fields together as.
+fn visit(path: &str, group: Option<&str>, schema: &JSONSchemaProps, found: &mut Vec<Value>) {
     for (name, property) in schema.properties.iter().flatten() {
         let path = if path.is_empty() {
             name.clone()
@@ -34,12 +36,22 @@ fn visit(path: &str, schema: &JSONSchemaProps, found: &mut Vec<Value>) {
             "displayName": display_name(name),
             "description": one_line(property.description.as_deref().unwrap_or_default()),
         });
-        let hints = hints(name, property);
+        let mut hints: Vec<String> = group.map(|group| format!("{UI}:{group}")).into_iter().collect();
+        hints.extend(self::hints(name, property));
         if !hints.is_empty() {
             descriptor["x-descriptors"] = hints.into();
         }
         found.push(descriptor);
-        visit(&path, property, found);
+        if name == "conditions" {
+            continue;
+        }
+        match &property.items {
+            Some(JSONSchemaPropsOrArray::Schema(item)) => {
+                let group = format!("arrayFieldGroup:{path}");
+                visit(&format!("{path}[0]"), Some(&group), item, found);
+            }
+            _ => visit(&path, Some(&format!("fieldGroup:{path}")), property, found),
+        }
     }
 }
 
@@ -55,6 +67,7 @@ fn hints(name: &str, property: &JSONSchemaProps) -> Vec<String> {
         return values.map(|value| format!("{UI}:select:{value}")).collect();
     }
     match property.type_.as_deref() {
+        Some("boolean") => vec![format!("{UI}:booleanSwitch")],
         Some("integer") => vec![format!("{UI}:number")],
         Some("string") => vec![format!("{UI}:text")],
         _ => Vec::new(),

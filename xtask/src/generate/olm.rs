@@ -8,12 +8,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use postern_stamp::{operator, rights};
 use serde_json::{Map, Value, json};
 
-use super::{Files, Release, config, descriptors, text};
+use super::{Files, Release, catalog, config, descriptors, scorecard, text};
 
-const PACKAGE: &str = "postern";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The channel of versions that may still change their API.
-const CHANNEL: &str = "candidate";
+pub(super) const PACKAGE: &str = "postern";
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The channel of versions that may still change their API, as the semver template names it.
+pub(super) const CHANNEL: &str = concat!("candidate-v", env!("CARGO_PKG_VERSION_MAJOR"));
 /// When this version was made. Kept by hand: what is made must not depend on the day.
 const CREATED_AT: &str = "2026-07-01T00:00:00Z";
 /// OpenShift 4.19; CEL's `isCIDR` needs 1.31.
@@ -24,10 +24,12 @@ const OPENSHIFT: &str = "v4.19";
 pub(super) fn files(release: &Release) -> Result<Files> {
     let mut files = Files::new();
     let manifest = |name: String| format!("bundle/manifests/{name}.yaml").into();
+    let service_version = service_version(release)?;
     files.insert(
         manifest(format!("{PACKAGE}.clusterserviceversion")),
-        text::yaml(&service_version(release)?)?,
+        text::yaml(&service_version)?,
     );
+    files.extend(catalog::files(release, &service_version)?);
     for (name, rules) in rights::static_cluster_roles() {
         files.insert(
             manifest(format!("{name}.clusterrole")),
@@ -38,11 +40,16 @@ pub(super) fn files(release: &Release) -> Result<Files> {
         "bundle/metadata/annotations.yaml".into(),
         text::yaml(&annotations())?,
     );
+    files.insert(
+        "bundle/tests/scorecard/config.yaml".into(),
+        text::yaml(&scorecard::config())?,
+    );
     Ok(files)
 }
 
 fn annotations() -> Value {
     let prefix = "operators.operatorframework.io.bundle";
+    let tests = "operators.operatorframework.io.test";
     let mut annotations = Map::new();
     for (name, value) in [
         (format!("{prefix}.mediatype.v1"), "registry+v1"),
@@ -51,6 +58,8 @@ fn annotations() -> Value {
         (format!("{prefix}.package.v1"), PACKAGE),
         (format!("{prefix}.channels.v1"), CHANNEL),
         (format!("{prefix}.channel.default.v1"), CHANNEL),
+        (format!("{tests}.mediatype.v1"), "scorecard+v1"),
+        (format!("{tests}.config.v1"), "tests/scorecard/"),
         ("com.redhat.openshift.versions".into(), OPENSHIFT),
     ] {
         annotations.insert(name, value.into());
@@ -138,6 +147,8 @@ fn about(release: &Release, examples: &[Value], grant: Option<&Value>) -> Result
         "repository": "https://postern.dev/source",
         "support": "The Postern authors",
         "operatorframework.io/suggested-namespace": config::NAMESPACE,
+        "operatorframework.io/suggested-namespace-template":
+            serde_json::to_string_pretty(&config::namespace())?,
         "operators.operatorframework.io/internal-objects": "[\"entitlements.postern.dev\"]",
     });
     if let Some(grant) = grant {

@@ -8,11 +8,21 @@ const HEAD: &str = "# Made by `cargo xtask gen`; do not edit.\n";
 
 /// A YAML document.
 pub(super) fn yaml(value: &Value) -> Result<String> {
+    Ok(format!("{HEAD}{}", document(value)?))
+}
+
+/// A stream of YAML documents.
+pub(super) fn documents(values: &[Value]) -> Result<String> {
+    let documents: Vec<String> = values.iter().map(document).collect::<Result<_>>()?;
+    Ok(format!("{HEAD}{}", documents.join("---\n")))
+}
+
+fn document(value: &Value) -> Result<String> {
     let value = whole_numbers(value.clone());
     let text = serde_saphyr::to_string(&value).context("cannot write YAML")?;
     let read: Value = serde_saphyr::from_str(&text).context("cannot read what was written")?;
     ensure!(read == value, "YAML reads back as something else:\n{text}");
-    Ok(format!("{HEAD}{text}"))
+    Ok(text)
 }
 
 /// Schemas hold their bounds as floating-point numbers, and nobody wants to read `65535.0`.

@@ -2,7 +2,7 @@
 // the API server's own checks of CustomResourceDefinitions and of objects. Errors and warnings both
 // end it with 1.
 //
-//	bundle-check bundle DIR           the default, good-practices and object validators
+//	bundle-check bundle DIR           all validators of a bundle that there are
 //	bundle-check crds DIR             each *.yaml of DIR is a definition that an API server takes
 //	bundle-check objects DIR CASES    each object of CASES is taken or refused as its case says
 package main
@@ -46,12 +46,18 @@ func bundle(dir string) error {
 	}
 	found := 0
 	for name, validator := range map[string]interfaces.Validator{
-		"default":        validation.DefaultBundleValidators,
-		"good practices": validation.GoodPracticesValidator,
-		"object":         validation.ObjectValidator,
-		"operatorhub":    validation.OperatorHubV2Validator,
+		"default":         validation.DefaultBundleValidators,
+		"capabilities":    validation.StandardCapabilitiesValidator,
+		"categories":      validation.StandardCategoriesValidator,
+		"community":       validation.CommunityOperatorValidator,
+		"deprecated APIs": validation.AlphaDeprecatedAPIsValidator,
+		"good practices":  validation.GoodPracticesValidator,
+		"multiarch":       validation.MultipleArchitecturesValidator,
+		"object":          validation.ObjectValidator,
+		"operatorhub":     validation.OperatorHubV2Validator,
 	} {
-		given := []interface{}{read}
+		// No registry is asked for the images' architectures.
+		given := []interface{}{read, map[string]string{"container-tools": "none"}}
 		if name == "object" {
 			for _, object := range read.Objects {
 				given = append(given, object)

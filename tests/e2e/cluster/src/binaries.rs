@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::layout::{Lock, cache, make_private_dir};
 use crate::progress::Progress;
-use crate::recipe::{NODE_PARTS, build};
+use crate::recipe::{NODE_PARTS, OLD_GATEWAY_API, build};
 
 /// What the modules' `go` line asks for.
 const GO_NEEDED: (u32, u32, u32) = (1, 26, 3);
@@ -84,12 +84,14 @@ impl Binaries {
         self.dir.join(Part::Tools.folder()).join("cni")
     }
 
-    /// The folder of CRDs of a channel.
-    pub fn crds(&self, channel: &str) -> PathBuf {
-        self.dir
-            .join(Part::Node.folder())
-            .join("gateway-api")
-            .join(channel)
+    /// The folder of the Gateway API's CRDs of a channel; `old`: of the oldest version.
+    pub fn crds(&self, channel: &str, old: bool) -> PathBuf {
+        let folder = match old {
+            false => "gateway-api".to_owned(),
+            true => format!("gateway-api-{OLD_GATEWAY_API}"),
+        };
+        let node = self.dir.join(Part::Node.folder());
+        node.join(folder).join(channel)
     }
 
     /// `PATH` with our programs first; the folders of administrators' programs too, which an

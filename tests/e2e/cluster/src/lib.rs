@@ -92,6 +92,15 @@ pub enum Channel {
     Experimental,
 }
 
+impl Channel {
+    fn folder(self) -> &'static str {
+        match self {
+            Channel::Standard => "standard",
+            Channel::Experimental => "experimental",
+        }
+    }
+}
+
 /// A cluster that is up. It stays up when this value or the process goes: [`Cluster::down`] ends it.
 #[derive(Debug)]
 pub struct Cluster {
@@ -375,6 +384,15 @@ impl Cluster {
         node::load_image(&self.layout, &self.binaries, archive)
     }
 
+    /// Gives an image that the node has a second name.
+    ///
+    /// # Errors
+    /// Where it has none of that name; the light variant has none.
+    pub fn tag_image(&self, name: &str, second: &str) -> Result<()> {
+        self.full("images")?;
+        node::tag_image(&self.layout, &self.binaries, name, second)
+    }
+
     /// Opens a port of the ordinary loopback that leads to `ADDRESS:PORT` inside, until the cluster
     /// goes down. Returns its number.
     ///
@@ -399,10 +417,12 @@ impl Cluster {
     /// The folder of the Gateway API's CRDs (YAML) of a channel, of the version that the
     /// conformance suite is of.
     pub fn gateway_api_crds(&self, channel: Channel) -> PathBuf {
-        self.binaries.crds(match channel {
-            Channel::Standard => "standard",
-            Channel::Experimental => "experimental",
-        })
+        self.binaries.crds(channel.folder(), false)
+    }
+
+    /// As [`Cluster::gateway_api_crds`], of the oldest version that Postern knows (1.2.1).
+    pub fn old_gateway_api_crds(&self, channel: Channel) -> PathBuf {
+        self.binaries.crds(channel.folder(), true)
     }
 
     fn full(&self, what: &str) -> Result<()> {

@@ -26,6 +26,8 @@ pub(crate) const NODE_PARTS: [&str; 9] = [
 const CNI_PLUGINS: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 /// The module whose folder holds the Gateway API's CRDs.
 const GATEWAY_API: &str = "sigs.k8s.io/gateway-api";
+/// The oldest version that Postern knows, of which the CRDs are kept too: what OpenShift 4.19 ships.
+pub(crate) const OLD_GATEWAY_API: &str = "v1.2.1";
 
 pub(crate) fn build(part: Part, sources: &Path, into: &Path) -> Result<()> {
     let node = sources.join("node");
@@ -43,7 +45,10 @@ pub(crate) fn build(part: Part, sources: &Path, into: &Path) -> Result<()> {
             for name in NODE_PARTS {
                 symlink("node", into.join(name))?;
             }
-            copy_crds(&node, into)
+            copy_crds(&node, GATEWAY_API, &into.join("gateway-api"))?;
+            let old = format!("{GATEWAY_API}@{OLD_GATEWAY_API}");
+            let to = into.join(format!("gateway-api-{OLD_GATEWAY_API}"));
+            copy_crds(&node, &old, &to)
         }
         Part::Tools => {
             let own = ["./forward", "./pause", "./probe"];
@@ -93,12 +98,12 @@ fn required(go_mod: &str, module: &str) -> Result<String> {
         .with_context(|| format!("go.mod requires no {module}"))
 }
 
-fn copy_crds(module: &Path, into: &Path) -> Result<()> {
-    let output = run_go(module, false, &["mod", "download", "-json", GATEWAY_API])?;
+fn copy_crds(module: &Path, of: &str, into: &Path) -> Result<()> {
+    let output = run_go(module, false, &["mod", "download", "-json", of])?;
     let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let dir = told["Dir"].as_str().context("go names no folder")?;
     for channel in ["standard", "experimental"] {
-        let to = into.join("gateway-api").join(channel);
+        let to = into.join(channel);
         make_private_dir(&to)?;
         let from = Path::new(dir).join("config/crd").join(channel);
         let mut copied = 0;

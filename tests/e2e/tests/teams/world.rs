@@ -1,17 +1,17 @@
 //! The cluster that all parts act on, and the few verbs that they share.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use postern_cluster::Cluster;
-use postern_e2e::demo::Demo;
+use postern_e2e::demo::{Demo, Install};
 pub use postern_e2e::demo::TEAMS;
+use postern_e2e::http;
+pub use postern_e2e::http::{exchange, get};
 use postern_e2e::platform::{self, SYSTEM};
 use serde_json::Value;
 
@@ -43,17 +43,10 @@ pub enum Who<'a> {
     Config(&'a Path),
 }
 
-/// What a client saw.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub served: usize,
-    pub failed: Vec<String>,
-}
-
 impl World {
     pub fn up(name: &str, tell: &dyn Fn(&str)) -> Result<World> {
         // One that was kept is taken as it is.
-        let demo = Demo::again(name).or_else(|_| Demo::up(name, "dev", tell))?;
+        let demo = Demo::again(name).or_else(|_| Demo::up(name, "dev", Install::Manifests, tell))?;
         let node = demo.cluster.addresses()?.node;
         Ok(World {
             demo,
@@ -285,48 +278,7 @@ impl World {
         path: &str,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let client = scope.spawn(|| {
-                self.cluster().inside(|| {
-                    let mut tally = Tally::default();
-                    while !stop.load(Ordering::Relaxed) {
-                        match get(at, host, path) {
-                            Ok((200, _)) => tally.served += 1,
-                            Ok((status, body)) => tally.failed.push(format!("{status} {body}")),
-                            Err(error) => tally.failed.push(format!("{error:#}")),
-                        }
-                        // A pace that leaves the machine to what is being tested.
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                    tally
-                })
-            });
-            let stopper = Stop(&stop);
-            let began = Instant::now();
-            let done = act();
-            // A few requests after it too.
-            std::thread::sleep(Duration::from_millis(300));
-            drop(stopper);
-            let Ok(tally) = client.join() else {
-                bail!("the client panicked");
-            };
-            let tally = tally?;
-            let done = done?;
-            ensure!(
-                tally.failed.is_empty(),
-                "of {} requests failed: {:?}",
-                tally.served,
-                tally.failed
-            );
-            ensure!(tally.served > 20, "only {} requests", tally.served);
-            println!(
-                "           {} requests in {:.1} s, none failed",
-                tally.served,
-                began.elapsed().as_secs_f64()
-            );
-            Ok(done)
-        })
+        http::under_load(self.cluster(), at, host, path, act)
     }
 
     /// Applies a route of a tenant: its parents as in `parentRefs`, one host, one rule.
@@ -413,56 +365,6 @@ impl World {
                 println!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
             }
         }
-    }
-}
-
-/// Stops the client on every way out.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// One GET over a connection of its own.
-pub fn get(at: SocketAddr, host: &str, path: &str) -> Result<(u16, String)> {
-    let stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-    exchange(stream, host, path)
-}
-
-/// One GET over a connection that ends with it.
-pub fn exchange(mut stream: impl Read + Write, host: &str, path: &str) -> Result<(u16, String)> {
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    let head = head.to_ascii_lowercase();
-    if head.contains("\r\ntransfer-encoding: chunked") {
-        return Ok((status, joined(body)?));
-    }
-    Ok((status, body.to_owned()))
-}
-
-/// The chunks of a body (RFC 9112, 7.1) as one text.
-fn joined(mut chunks: &str) -> Result<String> {
-    let mut body = String::new();
-    loop {
-        let (length, rest) = chunks.split_once("\r\n").context("no chunk")?;
-        let length = usize::from_str_radix(length, 16).context("no length of a chunk")?;
-        if length == 0 {
-            return Ok(body);
-        }
-        body += rest.get(..length).context("a chunk is cut off")?;
-        let rest = rest.get(length..).unwrap_or_default();
-        chunks = rest.strip_prefix("\r\n").context("a chunk has no end")?;
     }
 }
 

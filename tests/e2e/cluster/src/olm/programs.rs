@@ -10,9 +10,12 @@ use anyhow::{Context as _, Result, ensure};
 use crate::binaries::{check_go, fingerprint};
 use crate::layout::{Lock, cache, make_private_dir};
 use crate::progress::Progress;
+use crate::start::must;
 use crate::{prepare, recipe};
 
-const PROGRAMS: [&str; 3] = ["olm", "catalog", "opm"];
+const PROGRAMS: [&str; 4] = ["olm", "catalog", "opm", RENDER];
+/// Our own, beside `opm`.
+const RENDER: &str = "catalog-render";
 /// `opm` reads images with these; without them it needs C libraries.
 const TAGS: &str = "json1,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper";
 /// The module whose folder holds OLM's definitions.
@@ -72,6 +75,31 @@ impl OlmPrograms {
             .context("cannot run opm")
     }
 
+    /// Renders a semver template of a catalog (YAML), with bundles from directories: image name and
+    /// directory of each. `objects`: with the bundles' contents in it instead of the images' names, so
+    /// that OLM installs from it without a registry.
+    ///
+    /// # Errors
+    /// Where template or bundle are not taken; with what was said.
+    pub fn render(
+        &self,
+        template: &Path,
+        bundles: &[(&str, &Path)],
+        objects: bool,
+    ) -> Result<String> {
+        let bundles = bundles
+            .iter()
+            .map(|(image, dir)| format!("{image}={}", dir.display()));
+        let output = Command::new(self.program(RENDER))
+            .args(objects.then_some("-objects"))
+            .arg(template)
+            .args(bundles)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run catalog-render")?;
+        Ok(String::from_utf8(must("rendering of the catalog", output)?.stdout)?)
+    }
+
     /// `olm`, `catalog` or `opm`.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
@@ -92,6 +120,7 @@ fn build(sources: &Path, into: &Path) -> Result<()> {
     let target = format!("{}/", into.display());
     let build = [
         "build", "-tags", TAGS, "-ldflags", "-s -w", "-o", &target, "tool",
+        "./catalog-render",
     ];
     recipe::run_go(sources, false, &build)?;
     for program in PROGRAMS {

@@ -1,0 +1,196 @@
+//! A tenant with the stock role `edit` in its namespace, and nothing else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use postern_api::names;
+use postern_e2e::http::get;
+use postern_e2e::platform::{apply, kubectl, value};
+use postern_e2e::tools::repository;
+use serde_json::{Value, json};
+
+use crate::{BEFORE, World, csv};
+
+/// A host that the bundle's sample TenantGrant gives to the namespace.
+pub const HOST: &str = "shop.team-a.example.com";
+const SECOND: &str = "second.team-a.example.com";
+const TEAM: &str = "team-a";
+/// The name of the example's GatewayInstance.
+const INSTANCE: &str = "web";
+
+/// The user.
+pub struct Tenant {
+    kubeconfig: PathBuf,
+}
+
+impl Tenant {
+    /// The platform makes the namespace; its user makes backends, a certificate, and the GatewayInstance of
+    /// the bundle's `alm-examples`.
+    pub fn come(world: &World<'_>) -> Result<Tenant> {
+        let admin = world.cluster.kubeconfig();
+        apply(
+            world.cluster,
+            &admin,
+            &repository().join("examples/platform"),
+        )?;
+        // What OpenShift adds to its stock role for the Gateway API. For our kinds OLM does it.
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {
+                "name": "gateway-api-edit",
+                "labels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"},
+            },
+            "rules": [
+                {
+                    "apiGroups": ["gateway.networking.k8s.io"],
+                    "resources": ["httproutes", "grpcroutes", "referencegrants", "backendtlspolicies"],
+                    "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+                },
+                {
+                    "apiGroups": ["gateway.networking.k8s.io"],
+                    "resources": ["gateways", "gatewayclasses"], "verbs": ["get", "list", "watch"],
+                },
+            ],
+        });
+        world.admin(&["apply", "--server-side", "-f", "-"], &role.to_string())?;
+        let tenant = Tenant {
+            kubeconfig: world.cluster.kubeconfig_for("ann", &[TEAM])?,
+        };
+        world.wait("OLM's roles for our kinds are part of `edit`", || {
+            let ask = ["-n", TEAM, "auth", "can-i", "create", "gatewayinstances.postern.dev"];
+            Ok(tenant.may(world, &ask, "").is_ok())
+        })?;
+        let grants = ["auth", "can-i", "create", "tenantgrants.postern.dev"];
+        ensure!(
+            tenant.may(world, &grants, "").is_err(),
+            "a tenant may write grants"
+        );
+        apply(
+            world.cluster,
+            &tenant.kubeconfig,
+            &repository().join("examples/cluster/team-a.yaml"),
+        )?;
+        let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example.com".to_owned()])?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "web-cert", "namespace": TEAM},
+            "stringData": {"tls.crt": pair.cert.pem(), "tls.key": pair.signing_key.serialize_pem()},
+        });
+        tenant.apply(world, &secret)?;
+        let mut example = example(world)?;
+        example["metadata"]["namespace"] = TEAM.into();
+        tenant.apply(world, &example)?;
+        Ok(tenant)
+    }
+
+    /// The instance is accepted, and says what is missing.
+    pub fn is_told_that_the_gateway_api_is_absent(&self, world: &World<'_>) -> Result<()> {
+        let mut said = String::new();
+        world
+            .wait("the instance says that the Gateway API is absent", || {
+                said = self.condition(world, "Ready")?;
+                Ok(said.starts_with("False|NotServed|") && said.contains("Gateway API"))
+            })
+            .with_context(|| said.clone())?;
+        // Nothing that it does fails over and over.
+        ensure!(
+            self.condition(world, "Accepted")?.starts_with("True|"),
+            "the instance is refused"
+        );
+        Ok(())
+    }
+
+    /// Makes a route and waits for the first answer. Returns where the gateway is.
+    pub fn is_served(&self, world: &World<'_>) -> Result<SocketAddr> {
+        world.wait("the tenant may make routes", || {
+            Ok(self.route(world, "shop", HOST).is_ok())
+        })?;
+        let service = format!("service/{}", names::gateway_service(INSTANCE));
+        let mut at = String::new();
+        world.wait("the gateway has an address", || {
+            at = value(world.cluster, TEAM, &service, "{.spec.clusterIP}")?;
+            Ok(!at.is_empty())
+        })?;
+        let at = SocketAddr::new(at.parse()?, 80);
+        self.answers(world, at, HOST)?;
+        world.wait("the instance says that it is ready", || {
+            Ok(self.condition(world, "Ready")?.starts_with("True|"))
+        })?;
+        Ok(at)
+    }
+
+    /// Another route is served too.
+    pub fn changes_are_served(&self, world: &World<'_>, at: SocketAddr) -> Result<()> {
+        self.route(world, "second", SECOND)?;
+        self.answers(world, at, SECOND)
+    }
+
+    /// Waits until control plane and Envoy are of these images, and no others are left.
+    pub fn runs_images_of(&self, world: &World<'_>, tag: &str) -> Result<()> {
+        world.wait(&format!("everything in {TEAM} is of tag {tag}"), || {
+            let selector = format!("postern.dev/instance={INSTANCE}");
+            let pods = world.json(&["-n", TEAM, "pods", "-l", &selector])?;
+            let pods = pods["items"].as_array().context("no list")?;
+            let is_new = |pod: &Value| {
+                let containers = pod["spec"]["containers"].as_array();
+                let mut images = containers.into_iter().flatten().map(|one| &one["image"]);
+                let ready = pod["status"]["containerStatuses"].as_array();
+                images.all(|image| image.as_str().is_some_and(|image| image.ends_with(&format!(":{tag}"))))
+                    && ready.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
+            };
+            Ok(pods.len() == 2 && pods.iter().all(is_new))
+        })
+    }
+
+    fn answers(&self, world: &World<'_>, at: SocketAddr, host: &str) -> Result<()> {
+        world.wait(&format!("{host} is served"), || {
+            let answer = world.cluster.inside(|| get(at, host, "/"))?;
+            Ok(answer.is_ok_and(|(status, body)| status == 200 && body.contains("shop-v1")))
+        })
+    }
+
+    fn route(&self, world: &World<'_>, name: &str, host: &str) -> Result<()> {
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": name, "namespace": TEAM},
+            "spec": {
+                "parentRefs": [{"name": INSTANCE}],
+                "hostnames": [host],
+                "rules": [{"backendRefs": [{"name": "shop-v1", "port": 8080}]}],
+            },
+        });
+        self.apply(world, &route)
+    }
+
+    fn condition(&self, world: &World<'_>, kind: &str) -> Result<String> {
+        let path = format!(
+            "jsonpath={{range .status.conditions[?(@.type==\"{kind}\")]}}{{.status}}|{{.reason}}|{{.message}}{{end}}"
+        );
+        let get = ["-n", TEAM, "get", "gatewayinstance", INSTANCE, "-o", &path];
+        self.may(world, &get, "")
+    }
+
+    fn apply(&self, world: &World<'_>, object: &Value) -> Result<()> {
+        let arguments = ["apply", "--server-side", "-f", "-"];
+        self.may(world, &arguments, &object.to_string()).map(|_| ())
+    }
+
+    fn may(&self, world: &World<'_>, arguments: &[&str], input: &str) -> Result<String> {
+        kubectl(world.cluster, &self.kubeconfig, arguments, input)
+    }
+}
+
+/// The GatewayInstance that the console offers as an example.
+fn example(world: &World<'_>) -> Result<Value> {
+    let csv = csv(world, BEFORE)?;
+    let examples = csv["metadata"]["annotations"]["alm-examples"]
+        .as_str()
+        .context("no alm-examples")?;
+    let examples: Vec<Value> = serde_json::from_str(examples)?;
+    let is_instance = |example: &Value| example["kind"] == "GatewayInstance";
+    examples
+        .into_iter()
+        .find(is_instance)
+        .context("no example of a GatewayInstance")
+}
