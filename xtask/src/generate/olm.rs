@@ -200,18 +200,27 @@ fn owned(crd: &CustomResourceDefinition) -> Value {
             owned[field] = descriptors.into();
         }
     }
-    if names.kind == "GatewayInstance" {
-        let resources = [
+    owned["resources"] = resources(&names.kind)
+        .iter()
+        .map(|(kind, version)| json!({ "kind": kind, "name": "", "version": version }))
+        .collect();
+    owned
+}
+
+/// What the catalog shows beside a kind: what is made for it, or what it is for.
+fn resources(kind: &str) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        "GatewayInstance" => &[
             ("Deployment", "v1"),
+            ("Pod", "v1"),
             ("Service", "v1"),
             ("NetworkPolicy", "v1"),
-        ];
-        owned["resources"] = resources
-            .iter()
-            .map(|(kind, version)| json!({ "kind": kind, "name": "", "version": version }))
-            .collect();
+            ("PodDisruptionBudget", "v1"),
+            ("Gateway", "v1"),
+        ],
+        "TenantGrant" | "Entitlement" => &[("GatewayInstance", "v1alpha1")],
+        _ => &[],
     }
-    owned
 }
 
 /// The example of a kind, kept by hand.

@@ -1,9 +1,7 @@
 //! What `operator-sdk scorecard` runs against the bundle: its basic suite and its OLM suite.
 
+use postern_cluster::SCORECARD_IMAGE;
 use serde_json::{Value, json};
-
-/// The image that holds scorecard's own tests, of the version that they are run with.
-const IMAGE: &str = "quay.io/operator-framework/scorecard-test:v1.42.3";
 
 const TESTS: [(&str, &str); 6] = [
     ("basic", "basic-check-spec"),
@@ -20,7 +18,7 @@ pub(super) fn config() -> Value {
         .iter()
         .map(|(suite, test)| {
             json!({
-                "image": IMAGE,
+                "image": SCORECARD_IMAGE,
                 "entrypoint": ["scorecard-test", test],
                 "labels": { "suite": suite, "test": format!("{test}-test") },
                 "storage": { "spec": { "mountPath": {} } },

@@ -69,7 +69,7 @@ pub use crate::image::{Entry, ImageConfig, oci_archive};
 pub use crate::layout::cache;
 pub use crate::names::Name;
 pub use crate::node::{ECHO_IMAGE, PROBE_IMAGE};
-pub use crate::olm::{OLM_NAMESPACE, OPERATORS_NAMESPACE, Olm, OlmPrograms};
+pub use crate::olm::{OLM_NAMESPACE, OPERATORS_NAMESPACE, Olm, OlmPrograms, SCORECARD_IMAGE};
 
 /// Which kind of cluster to start.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,7 @@
 //! `operator-framework/operator-lifecycle-manager`), but for the packages API, which only consoles ask.
 
 mod programs;
+mod scorecard;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::start::must;
 use crate::{Cluster, background};
 
 pub use self::programs::OlmPrograms;
+pub use self::scorecard::SCORECARD_IMAGE;
 
 /// Where OLM lives. Catalogs there are for the whole cluster.
 pub const OLM_NAMESPACE: &str = "olm";

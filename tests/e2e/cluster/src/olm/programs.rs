@@ -32,34 +32,7 @@ impl OlmPrograms {
     /// # Errors
     /// Where there is no Go, or they do not build.
     pub fn built(quiet: bool) -> Result<Self> {
-        let root = cache()?.join("cluster");
-        let sources = sources();
-        let dir = root.join(format!(
-            "olm-{}",
-            fingerprint(include_str!("programs.rs"), &sources)?
-        ));
-        if dir.is_dir() {
-            return Ok(Self { dir });
-        }
-        check_go()?;
-        prepare::check_space(&cache()?, true)?;
-        let progress = Progress::new(quiet);
-        make_private_dir(&root)?;
-        progress.stage("waiting for other builds, if any");
-        let _lock = Lock::take(root.join(".build.lock"))?;
-        if dir.is_dir() {
-            return Ok(Self { dir });
-        }
-        progress.stage("building OLM and opm (one to five minutes on two cores)");
-        let unfinished = dir.with_extension("new");
-        match fs::remove_dir_all(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        make_private_dir(&unfinished)?;
-        build(&sources, &unfinished)?;
-        fs::rename(&unfinished, &dir)?;
-        progress.stage("OLM is built");
+        let dir = built("olm", "OLM and opm (one to seven minutes)", quiet, build_olm)?;
         Ok(Self { dir })
     }
 
@@ -112,14 +85,86 @@ impl OlmPrograms {
     }
 }
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("olm")
+/// operator-sdk, which runs scorecards, and the programs of the images that it runs.
+#[derive(Clone, Debug)]
+pub(super) struct ScorecardPrograms {
+    dir: PathBuf,
 }
 
-fn build(sources: &Path, into: &Path) -> Result<()> {
+impl ScorecardPrograms {
+    pub(super) fn built() -> Result<Self> {
+        let about = "operator-sdk's scorecard (four minutes)";
+        let dir = built("scorecard", about, false, build_scorecard)?;
+        Ok(Self { dir })
+    }
+
+    /// `operator-sdk`, `scorecard-test` or `untar`.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// The folder of what `build` makes of the Go module of this name.
+fn built(
+    name: &str,
+    about: &str,
+    quiet: bool,
+    build: fn(&Path, &Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let root = cache()?.join("cluster");
+    let sources = sources(name);
+    let fingerprint = fingerprint(include_str!("programs.rs"), &sources)?;
+    let dir = root.join(format!("{name}-{fingerprint}"));
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    check_go()?;
+    prepare::check_space(&cache()?, true)?;
+    let progress = Progress::new(quiet);
+    make_private_dir(&root)?;
+    progress.stage("waiting for other builds, if any");
+    let _lock = Lock::take(root.join(format!(".{name}.lock")))?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    progress.stage(&format!("building {about}"));
+    // What lies here is of a build that was cut short: the lock is ours.
+    let unfinished = dir.with_extension("new");
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    make_private_dir(&unfinished)?;
+    build(&sources, &unfinished)?;
+    fs::rename(&unfinished, &dir)?;
+    progress.stage("built");
+    Ok(dir)
+}
+
+fn sources(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn build_scorecard(sources: &Path, into: &Path) -> Result<()> {
     let target = format!("{}/", into.display());
     let build = [
-        "build", "-tags", TAGS, "-ldflags", "-s -w", "-o", &target, "tool",
+        "build", "-tags", TAGS, "-ldflags", "-s -w", "-o", &target, "tool", "./untar",
+    ];
+    recipe::run_go(sources, false, &build)?;
+    Ok(())
+}
+
+fn build_olm(sources: &Path, into: &Path) -> Result<()> {
+    let target = format!("{}/", into.display());
+    let build = [
+        "build",
+        "-tags",
+        TAGS,
+        "-ldflags",
+        "-s -w",
+        "-o",
+        &target,
+        "tool",
         "./catalog-render",
     ];
     recipe::run_go(sources, false, &build)?;
@@ -162,8 +207,8 @@ mod tests {
             });
             pairs.collect::<std::collections::BTreeMap<_, _>>()
         };
-        let node = versions(&sources().with_file_name("go").join("node"));
-        let own = versions(&sources());
+        let node = versions(&sources("go/node"));
+        let own = versions(&sources("olm"));
         let mut shared = 0;
         for (name, version) in &own {
             if let Some(of_node) = node.get(name) {
