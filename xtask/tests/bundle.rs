@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -42,8 +43,28 @@ fn said(output: &Output) -> String {
     )
 }
 
+/// The multiarch validator asks `docker` what each image is made for, and there is no registry: this
+/// stand-in says of our images what they are.
+const DOCKER: &str = r#"#!/bin/sh
+case "$1 $2" in
+"pull postern.dev/"*) ;;
+"manifest inspect") echo '{"manifests": [{"platform": {"architecture": "amd64", "os": "linux"}}]}' ;;
+*) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"#;
+
 fn check(checker: &Path, arguments: &[&Path]) -> Output {
-    Command::new(checker).args(arguments).output().unwrap()
+    let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bundle-docker");
+    fs::create_dir_all(&beside).unwrap();
+    let docker = beside.join("docker");
+    fs::write(&docker, DOCKER).unwrap();
+    fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    Command::new(checker)
+        .args(arguments)
+        .env("PATH", format!("{}:{path}", beside.display()))
+        .output()
+        .unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,7 +1,10 @@
 //! The operator's own Deployment: the one that OLM and the plain manifests install.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
+    PodTemplateSpec, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use postern_api::ports;
@@ -10,6 +13,10 @@ use crate::{Images, labels, pods};
 
 /// The name of its Deployment and ServiceAccount.
 pub const NAME: &str = "postern-operator";
+/// The architecture that images are built for, as Kubernetes names it.
+pub const ARCHITECTURE: &str = "amd64";
+/// Their operating system.
+pub const OS: &str = "linux";
 
 /// Its Deployment.
 ///
@@ -61,6 +68,7 @@ pub fn deployment(namespace: Option<&str>, image: &str, images: &Images) -> Depl
         service_account_name: Some(NAME.into()),
         automount_service_account_token: Some(true),
         termination_grace_period_seconds: Some(30),
+        affinity: Some(where_it_runs()),
         ..PodSpec::default()
     };
     pods::harden(&mut pod);
@@ -81,6 +89,31 @@ pub fn deployment(namespace: Option<&str>, image: &str, images: &Images) -> Depl
         },
         spec: Some(pods::rolling(1, selected, template)),
         status: None,
+    }
+}
+
+/// On nodes that its image is built for, as the bundle's labels say it.
+fn where_it_runs() -> Affinity {
+    let is = |key: &str, value: &str| NodeSelectorRequirement {
+        key: key.into(),
+        operator: "In".into(),
+        values: Some(vec![value.into()]),
+    };
+    let term = NodeSelectorTerm {
+        match_expressions: Some(vec![
+            is("kubernetes.io/arch", ARCHITECTURE),
+            is("kubernetes.io/os", OS),
+        ]),
+        ..NodeSelectorTerm::default()
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
     }
 }
 

@@ -167,6 +167,9 @@ fn run(name: &str) -> Result<()> {
     tell("upgraded under traffic");
     rights::are_those_of_the_bundle(&world, NOW)?;
 
+    scorecard(&world)?;
+    tell("scorecard's suites basic and olm pass");
+
     on(&|| uninstall(&world))?;
     tell("uninstalled under traffic");
     guard.was_never_hit(&world)?;
@@ -206,6 +209,26 @@ fn upgrade(world: &World<'_>, tenant: &Tenant) -> Result<()> {
         Ok(value(world.cluster, SYSTEM, &object, "{.metadata.name}")?.is_empty())
     })?;
     tenant.runs_images_of(world, NOW.tag)
+}
+
+/// The suites of `operator-sdk scorecard` pass, for the bundle as it is in the repository.
+fn scorecard(world: &World<'_>) -> Result<()> {
+    world.admin(&["create", "namespace", "scorecard"], "")?;
+    let bundle = postern_e2e::tools::repository().join("bundle");
+    let found = world.cluster.scorecard(&bundle, "scorecard")?;
+    let tests = found["items"].as_array().context("no tests")?;
+    let results: Vec<&Value> = tests
+        .iter()
+        .flat_map(|test| test["status"]["results"].as_array().into_iter().flatten())
+        .collect();
+    let failed: Vec<String> = results
+        .iter()
+        .filter(|result| result["state"] != "pass")
+        .map(|result| format!("{}: {}: {}", result["name"], result["state"], result["errors"]))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    ensure!(results.len() == 6, "{} of 6 tests ran: {found}", results.len());
+    Ok(())
 }
 
 /// The Subscription and the ClusterServiceVersion are deleted, as the console's "Uninstall" does it.

@@ -82,8 +82,8 @@ fn service_version(release: &Release) -> Result<Value> {
             "namespace": "placeholder",
             "annotations": about(release, &examples, grant)?,
             "labels": {
-                "operatorframework.io/arch.amd64": "supported",
-                "operatorframework.io/os.linux": "supported",
+                format!("operatorframework.io/arch.{}", operator::ARCHITECTURE): "supported",
+                format!("operatorframework.io/os.{}", operator::OS): "supported",
             },
         },
         "spec": {

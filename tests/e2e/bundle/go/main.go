@@ -56,8 +56,7 @@ func bundle(dir string) error {
 		"object":          validation.ObjectValidator,
 		"operatorhub":     validation.OperatorHubV2Validator,
 	} {
-		// No registry is asked for the images' architectures.
-		given := []interface{}{read, map[string]string{"container-tools": "none"}}
+		given := []interface{}{read}
 		if name == "object" {
 			for _, object := range read.Objects {
 				given = append(given, object)
