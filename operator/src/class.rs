@@ -86,8 +86,9 @@ async fn make(shared: &Shared) -> Result<Kept, Problem> {
         }
         // The Snapshot was behind; the next one tells whose it is.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(Kept::There),
-        // Classes are in no namespace that could be absent: the kind is.
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Kept::NotServed),
+        // Classes are in no namespace that could be absent: the kind is. For a group that it does not know,
+        // an API server gives no reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Kept::NotServed),
         Err(error) => Err(Problem::of(&what, &error)),
     }
 }

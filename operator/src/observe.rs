@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::Api;
@@ -25,6 +26,9 @@ pub type Touches = mpsc::UnboundedSender<String>;
 
 /// Instead of a namespace: all of them. No namespace has this name.
 pub const EVERYWHERE: &str = "*";
+
+/// How often is asked whether a kind has come that a cluster may do without.
+const ASK_ABSENT: Duration = Duration::from_secs(5);
 
 /// Objects a page of a list: whole objects are held for one page only.
 const PAGE: u32 = 100;
@@ -70,6 +74,8 @@ pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> 
                     Ok(event) => stamped(&shared, kind, event, &touches, &pending),
                     Err(error) if is_absent(kind, &error) => {
                         absent(&shared, kind, &touches, &pending);
+                        // The backoff begins anew with each try to list.
+                        tokio::time::sleep(ASK_ABSENT).await;
                     }
                     Err(error) => failed(kind.kind(), &error),
                 }
@@ -108,9 +114,11 @@ async fn next<S: Stream + Unpin>(events: &mut S, touches: &Touches) -> Option<S:
 
 /// Whether a kind that a cluster may do without is not there.
 fn is_absent(kind: Stamped, error: &watcher::Error) -> bool {
+    // By the code: for a group that it does not know, an API server answers "404 page not found", which has
+    // no reason.
     let not_found = matches!(
         error,
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found()
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404
     );
     not_found && kind.is_optional()
 }
@@ -226,5 +234,27 @@ fn lower(object: DynamicObject) -> Entitlement {
         metadata,
         spec: EntitlementSpec::default(),
         status: status.and_then(|status| serde_json::from_value(status).ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_not_served_is_absent_whatever_the_words() {
+        let failed = |code: u16, reason: &str| {
+            let status = Status::failure("404 page not found", reason).with_code(code);
+            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+        };
+        // The group, and the kind in a group that is there.
+        for reason in ["Failed to parse error data", "NotFound"] {
+            assert!(is_absent(Stamped::Route, &failed(404, reason)), "{reason}");
+            assert!(is_absent(Stamped::Gateway, &failed(404, reason)), "{reason}");
+            assert!(!is_absent(Stamped::Service, &failed(404, reason)), "{reason}");
+        }
+        assert!(!is_absent(Stamped::Route, &failed(403, "Forbidden")));
     }
 }

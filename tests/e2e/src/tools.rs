@@ -93,6 +93,14 @@ pub fn build(packages: &[&str], profile: &str) -> Result<PathBuf> {
     for package in packages {
         command.args(["--package", package]);
     }
+    // What cargo tells a test of its own package: build scripts look at such variables, and everything
+    // above them would be built anew in turn, here and outside.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     run(&mut command)?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |dir| root.join(dir));

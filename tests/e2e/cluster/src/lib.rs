@@ -57,6 +57,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
 
 use crate::binaries::{Binaries, Part};
 use crate::layout::{Layout, State};
@@ -277,10 +278,11 @@ impl Cluster {
         let pki = Pki::at(self.layout.at("pki"));
         let (certificate, key) = pki.user(user, groups)?;
         let ca = fs::read_to_string(pki.file("ca.crt"))?;
-        // Users' names may hold anything; with their groups in it, two of them never share a file.
+        // Users' names may hold anything and be of any length; with their groups in it, two of them never
+        // share a file.
         let text = [&[user], groups].concat().join("\n");
-        let file: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-        ensure!(file.len() < 200, "user and groups are too long together");
+        let digest = Sha256::digest(text.as_bytes());
+        let file: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = self.layout.at("users").join(format!("{file}.kubeconfig"));
         let pair = (certificate.as_str(), key.as_str());
         write_kubeconfig(&path, self.layout.name.as_str(), self.state.port, &ca, pair)?;
