@@ -119,11 +119,13 @@ async fn present(
     let previous = recorded.or_else(|| tenant.contract.clone());
     let exposed = previous.iter().flat_map(|status| &status.exposures);
     let linger = shared.installation.linger;
+    // Not within the facts: what is borrowed there is locked until they are whole.
+    let routes_served = shared.live().is_served(Stamped::Route);
     let facts = postern_consent::Facts {
         classes: BTreeSet::new(),
         services: services(shared, snapshot, key, uid),
         nodes: shared.nodes(around),
-        routes_served: shared.live().is_served(Stamped::Route),
+        routes_served,
         routes: routes(shared, key, uid),
         lingering: exposed
             .map(Exposure::way)
