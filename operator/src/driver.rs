@@ -16,11 +16,11 @@ use tokio::time::sleep_until;
 use postern_watch::WatchState;
 use postern_watch::kube::Coverage;
 
+use crate::class::Kept;
 use crate::observe::EVERYWHERE;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile;
 use crate::shared::{Shared, Surroundings};
-use crate::class::Kept;
 use crate::{class, orphans};
 
 /// The kinds that consent is computed from, of the whole cluster. Secrets are none of them.

@@ -252,8 +252,14 @@ mod tests {
         // The group, and the kind in a group that is there.
         for reason in ["Failed to parse error data", "NotFound"] {
             assert!(is_absent(Stamped::Route, &failed(404, reason)), "{reason}");
-            assert!(is_absent(Stamped::Gateway, &failed(404, reason)), "{reason}");
-            assert!(!is_absent(Stamped::Service, &failed(404, reason)), "{reason}");
+            assert!(
+                is_absent(Stamped::Gateway, &failed(404, reason)),
+                "{reason}"
+            );
+            assert!(
+                !is_absent(Stamped::Service, &failed(404, reason)),
+                "{reason}"
+            );
         }
         assert!(!is_absent(Stamped::Route, &failed(403, "Forbidden")));
     }

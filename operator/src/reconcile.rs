@@ -88,7 +88,10 @@ fn outcome(key: &Key, problems: &[Problem]) -> Outcome {
         return Outcome::Settled;
     };
     // When it comes, every tenant gets another run.
-    if problems.iter().all(|problem| *problem == Problem::GatewayApiAbsent) {
+    if problems
+        .iter()
+        .all(|problem| *problem == Problem::GatewayApiAbsent)
+    {
         return Outcome::Settled;
     }
     let leaving = |problem: &Problem| matches!(problem, Problem::Leaving { .. });
@@ -502,7 +505,10 @@ mod tests {
             answer: "no".into(),
         };
         assert_eq!(outcome(&key, &[]), Outcome::Settled);
-        assert_eq!(outcome(&key, &[Problem::GatewayApiAbsent]), Outcome::Settled);
+        assert_eq!(
+            outcome(&key, &[Problem::GatewayApiAbsent]),
+            Outcome::Settled
+        );
         let both = [Problem::GatewayApiAbsent, refused()];
         assert_eq!(outcome(&key, &both), Outcome::Failed);
     }

@@ -131,7 +131,10 @@ fn files(release: &Release) -> Result<Files> {
     }
     let plain = config::files(release)?;
     files.extend(plain);
-    files.insert("config/kustomization.yaml".into(), config::kustomization(&files)?);
+    files.insert(
+        "config/kustomization.yaml".into(),
+        config::kustomization(&files)?,
+    );
     files.extend(olm::files(release)?);
     files.extend(reference::files()?);
     Ok(files)

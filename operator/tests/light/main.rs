@@ -272,7 +272,7 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
         found.data["status"]["addresses"][0]["port"],
         service.data["spec"]["ports"][0]["nodePort"]
     );
-    // Asking for what is not granted takes nothing away, nor does what is not built.
+    // Asking for what is not granted takes nothing away, nor does what is not served.
     patch_exposure("LoadBalancer").await;
     let message = world
         .reason(("team-a", "default"), "Accepted", "ExposureNotGranted")
@@ -280,7 +280,7 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
     assert!(message.contains("exposures: [LoadBalancer]"), "{message}");
     patch_exposure("Route").await;
     let message = world
-        .reason(("team-a", "default"), "Accepted", "UnsupportedValue")
+        .reason(("team-a", "default"), "Accepted", "NotServed")
         .await;
     assert!(message.starts_with("spec.exposure.type: "), "{message}");
     let after = world

@@ -224,10 +224,19 @@ fn scorecard(world: &World<'_>) -> Result<()> {
     let failed: Vec<String> = results
         .iter()
         .filter(|result| result["state"] != "pass")
-        .map(|result| format!("{}: {}: {}", result["name"], result["state"], result["errors"]))
+        .map(|result| {
+            format!(
+                "{}: {}: {}",
+                result["name"], result["state"], result["errors"]
+            )
+        })
         .collect();
     ensure!(failed.is_empty(), "{}", failed.join("; "));
-    ensure!(results.len() == 6, "{} of 6 tests ran: {found}", results.len());
+    ensure!(
+        results.len() == 6,
+        "{} of 6 tests ran: {found}",
+        results.len()
+    );
     Ok(())
 }
 

@@ -25,7 +25,10 @@ pub(super) fn files(release: &Release, service_version: &Value) -> Result<Files>
         text::yaml(&catalog_source(release))?,
     );
     add("30-subscription.yaml", text::yaml(&subscription())?);
-    add("catalog-templates/semver.yaml", text::yaml(&template(release))?);
+    add(
+        "catalog-templates/semver.yaml",
+        text::yaml(&template(release))?,
+    );
     add(
         &format!("catalog/{PACKAGE}/catalog.yaml"),
         text::documents(&catalog(release, service_version)?)?,
@@ -87,7 +90,10 @@ fn template(release: &Release) -> Value {
 
 /// Package, channel and bundle.
 fn catalog(release: &Release, service_version: &Value) -> Result<Vec<Value>> {
-    let (spec, name) = (&service_version["spec"], &service_version["metadata"]["name"]);
+    let (spec, name) = (
+        &service_version["spec"],
+        &service_version["metadata"]["name"],
+    );
     let icon = &spec["icon"][0];
     Ok(vec![
         json!({

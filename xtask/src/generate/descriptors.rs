@@ -36,7 +36,10 @@ fn visit(path: &str, group: Option<&str>, schema: &JSONSchemaProps, found: &mut 
             "displayName": display_name(name),
             "description": one_line(property.description.as_deref().unwrap_or_default()),
         });
-        let mut hints: Vec<String> = group.map(|group| format!("{UI}:{group}")).into_iter().collect();
+        let mut hints: Vec<String> = group
+            .map(|group| format!("{UI}:{group}"))
+            .into_iter()
+            .collect();
         hints.extend(self::hints(name, property));
         if !hints.is_empty() {
             descriptor["x-descriptors"] = hints.into();

@@ -64,7 +64,9 @@ impl Binaries {
     /// Where the programs of the present sources are, built or not.
     pub fn locate() -> Result<Self> {
         let root = cache()?.join("cluster");
-        Ok(Self::at(root.join(fingerprint(include_str!("recipe.rs"), &sources())?)))
+        Ok(Self::at(
+            root.join(fingerprint(include_str!("recipe.rs"), &sources())?),
+        ))
     }
 
     pub fn dir(&self) -> &Path {

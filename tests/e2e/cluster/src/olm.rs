@@ -54,7 +54,10 @@ impl Cluster {
             cluster: self,
             programs: OlmPrograms::built(false)?,
         };
-        if PARTS.iter().all(|part| background::runs(&self.layout, part)) {
+        if PARTS
+            .iter()
+            .all(|part| background::runs(&self.layout, part))
+        {
             return Ok(olm);
         }
         olm.install()?;

@@ -18,7 +18,15 @@ pub struct Guard {
 impl Guard {
     /// Puts the policy up, and shows that it refuses a user who has all rights on definitions.
     pub fn put_up(world: &World<'_>) -> Result<Guard> {
-        let who = world.admin(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"], "")?;
+        let who = world.admin(
+            &[
+                "auth",
+                "whoami",
+                "-o",
+                "jsonpath={.status.userInfo.username}",
+            ],
+            "",
+        )?;
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
             "metadata": {"name": NAME},

@@ -46,7 +46,11 @@ pub fn are_those_of_the_bundle(world: &World<'_>, version: Version<'_>) -> Resul
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let (kind, name) = (text(&role["kind"]).to_lowercase(), text(&role["name"]));
             let namespace = text(&binding["metadata"]["namespace"]);
-            let namespace = if namespace.is_empty() { SYSTEM.into() } else { namespace };
+            let namespace = if namespace.is_empty() {
+                SYSTEM.into()
+            } else {
+                namespace
+            };
             ensure!(namespace == SYSTEM, "bound in {namespace}: {binding}");
             bound.extend(rules(&world.json(&["-n", &namespace, &kind, &name])?));
         }

@@ -58,7 +58,14 @@ impl Tenant {
             kubeconfig: world.cluster.kubeconfig_for("ann", &[TEAM])?,
         };
         world.wait("OLM's roles for our kinds are part of `edit`", || {
-            let ask = ["-n", TEAM, "auth", "can-i", "create", "gatewayinstances.postern.dev"];
+            let ask = [
+                "-n",
+                TEAM,
+                "auth",
+                "can-i",
+                "create",
+                "gatewayinstances.postern.dev",
+            ];
             Ok(tenant.may(world, &ask, "").is_ok())
         })?;
         let grants = ["auth", "can-i", "create", "tenantgrants.postern.dev"];
@@ -136,8 +143,11 @@ impl Tenant {
                 let containers = pod["spec"]["containers"].as_array();
                 let mut images = containers.into_iter().flatten().map(|one| &one["image"]);
                 let ready = pod["status"]["containerStatuses"].as_array();
-                images.all(|image| image.as_str().is_some_and(|image| image.ends_with(&format!(":{tag}"))))
-                    && ready.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
+                images.all(|image| {
+                    image
+                        .as_str()
+                        .is_some_and(|image| image.ends_with(&format!(":{tag}")))
+                }) && ready.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
             };
             Ok(pods.len() == 2 && pods.iter().all(is_new))
         })

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_cluster::Cluster;
-use postern_e2e::demo::{Demo, Install};
 pub use postern_e2e::demo::TEAMS;
+use postern_e2e::demo::{Demo, Install};
 use postern_e2e::http;
 pub use postern_e2e::http::{exchange, get};
 use postern_e2e::platform::{self, SYSTEM};
@@ -46,7 +46,8 @@ pub enum Who<'a> {
 impl World {
     pub fn up(name: &str, tell: &dyn Fn(&str)) -> Result<World> {
         // One that was kept is taken as it is.
-        let demo = Demo::again(name).or_else(|_| Demo::up(name, "dev", Install::Manifests, tell))?;
+        let demo =
+            Demo::again(name).or_else(|_| Demo::up(name, "dev", Install::Manifests, tell))?;
         let node = demo.cluster.addresses()?.node;
         Ok(World {
             demo,

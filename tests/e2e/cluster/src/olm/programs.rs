@@ -17,7 +17,8 @@ const PROGRAMS: [&str; 4] = ["olm", "catalog", "opm", RENDER];
 /// Our own, beside `opm`.
 const RENDER: &str = "catalog-render";
 /// `opm` reads images with these; without them it needs C libraries.
-const TAGS: &str = "json1,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper";
+const TAGS: &str =
+    "json1,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper";
 /// The module whose folder holds OLM's definitions.
 const API: &str = "github.com/operator-framework/api";
 /// OLM's programs and definitions, built from Go modules once and kept in the cache.
@@ -32,7 +33,12 @@ impl OlmPrograms {
     /// # Errors
     /// Where there is no Go, or they do not build.
     pub fn built(quiet: bool) -> Result<Self> {
-        let dir = built("olm", "OLM and opm (one to seven minutes)", quiet, build_olm)?;
+        let dir = built(
+            "olm",
+            "OLM and opm (one to seven minutes)",
+            quiet,
+            build_olm,
+        )?;
         Ok(Self { dir })
     }
 
@@ -70,7 +76,9 @@ impl OlmPrograms {
             .stdin(Stdio::null())
             .output()
             .context("cannot run catalog-render")?;
-        Ok(String::from_utf8(must("rendering of the catalog", output)?.stdout)?)
+        Ok(String::from_utf8(
+            must("rendering of the catalog", output)?.stdout,
+        )?)
     }
 
     /// `olm`, `catalog` or `opm`.
@@ -201,7 +209,9 @@ mod tests {
                 let mut words = line.split_whitespace();
                 let (name, version) = (words.next()?, words.next()?);
                 let replaced = line.starts_with("replace").then(|| line.to_owned());
-                let required = version.starts_with('v').then(|| format!("{name} {version}"));
+                let required = version
+                    .starts_with('v')
+                    .then(|| format!("{name} {version}"));
                 let key = if replaced.is_some() { version } else { name };
                 Some((key.to_owned(), replaced.or(required)?))
             });
