@@ -46,6 +46,11 @@ impl Addresses {
         format!("198.18.{}.0/24", self.number)
     }
 
+    /// The peer outside, on the node's network: its own address, and a second one.
+    pub(crate) fn outside(&self) -> [Ipv4Addr; 2] {
+        [100, 101].map(|last| Ipv4Addr::new(198, 18, self.number, last))
+    }
+
     /// Where the node would send what it does not know: nobody is there.
     pub(crate) fn nowhere(&self) -> Ipv4Addr {
         Ipv4Addr::new(198, 18, self.number, 1)

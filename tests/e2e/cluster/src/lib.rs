@@ -14,6 +14,8 @@
 //!                        (a forward)     │   198.18.0.10 node: kubelet, CoreDNS
 //! ```
 //!
+//! [`Cluster::outside`] adds a peer on the node's network, which stands for the world outside.
+//!
 //! A full cluster needs root, the light variant (etcd and an API server) does not.
 //!
 //! ```no_run
@@ -40,6 +42,7 @@ mod names;
 mod netns;
 mod node;
 mod olm;
+mod outside;
 mod pki;
 mod prepare;
 mod process;
@@ -71,6 +74,7 @@ pub use crate::layout::cache;
 pub use crate::names::Name;
 pub use crate::node::{ECHO_IMAGE, PROBE_IMAGE};
 pub use crate::olm::{OLM_NAMESPACE, OPERATORS_NAMESPACE, Olm, OlmPrograms, SCORECARD_IMAGE};
+pub use crate::outside::Outside;
 
 /// Which kind of cluster to start.
 #[derive(Clone, Debug, Default)]

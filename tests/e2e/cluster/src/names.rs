@@ -29,6 +29,16 @@ impl Name {
         PathBuf::from("/run/netns").join(self.netns())
     }
 
+    /// The network namespace of the peer outside. No cluster's name has a dot in it.
+    pub fn outside(&self) -> String {
+        format!("postern-{}.outside", self.0)
+    }
+
+    /// The file that holds the network namespace of the peer outside.
+    pub fn outside_path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(self.outside())
+    }
+
     /// The cgroup below which the kubelet keeps its pods, without a leading slash.
     pub fn cgroup(&self) -> String {
         format!("postern-{}", self.0)

@@ -67,7 +67,7 @@ mv "$said.new" "$said"
 exec "$pause"
 "#;
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     ensure!(
         output.status.success(),
@@ -163,8 +163,13 @@ pub(crate) fn start_init(layout: &Layout, pause: &Path, path: &str) -> Result<Pr
 
 /// A command inside the network namespace alone: files and processes are the machine's.
 pub(crate) fn enter_network(name: &Name) -> Command {
+    enter(&name.netns_path())
+}
+
+/// A command inside a network namespace.
+pub(crate) fn enter(namespace: &Path) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", name.netns_path().display()));
+    command.arg(format!("--net={}", namespace.display()));
     command.arg("--");
     command
 }
@@ -186,8 +191,12 @@ pub(crate) fn enter_node(init: &Proc) -> Command {
 /// Runs a function on a thread of its own inside the network namespace. Sockets belong to the
 /// namespace that they were made in, so one that it returns works everywhere.
 pub(crate) fn inside<T: Send>(name: &Name, act: impl FnOnce() -> T + Send) -> Result<T> {
-    let path = name.netns_path();
-    let namespace = File::open(&path).with_context(|| path.display().to_string())?;
+    inside_of(&name.netns_path(), act)
+}
+
+/// As [`inside`], in the namespace of a file.
+pub(crate) fn inside_of<T: Send>(path: &Path, act: impl FnOnce() -> T + Send) -> Result<T> {
+    let namespace = File::open(path).with_context(|| path.display().to_string())?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             setns(&namespace, CloneFlags::CLONE_NEWNET)?;
@@ -206,14 +215,17 @@ pub(crate) fn dial(name: &Name, target: SocketAddr, timeout: Duration) -> Result
         .with_context(|| format!("connect to {target} inside {}", name.netns()))
 }
 
-/// Removes the network namespace's name, and `/run/netns` if nobody else needs it.
+/// Removes the network namespaces' names, and `/run/netns` if nobody else needs it.
 pub(crate) fn remove(layout: &Layout) -> Result<()> {
     let _shared = layout.lock_shared()?;
-    let path = layout.name.netns_path();
-    if path.exists() {
-        let mut ip = Command::new("ip");
-        ip.args(["netns", "delete", &layout.name.netns()]);
-        run(&mut ip)?;
+    let name = &layout.name;
+    for (path, namespace) in [
+        (name.outside_path(), name.outside()),
+        (name.netns_path(), name.netns()),
+    ] {
+        if path.exists() {
+            run(Command::new("ip").args(["netns", "delete", &namespace]))?;
+        }
     }
     let mark = layout.clusters().join(MADE_RUN_NETNS);
     let Ok(made) = fs::read_to_string(&mark) else {
@@ -253,14 +265,16 @@ fn is_mount(path: &Path) -> Result<bool> {
     Ok(mount_points()?.iter().any(|point| point == path))
 }
 
-/// Every process in the network namespace.
+/// Every process in the network namespaces: the node's, and that of the peer outside.
 pub(crate) fn members(name: &Name) -> Vec<u32> {
-    let Some(namespace) = procs::namespace(&name.netns_path()) else {
+    let paths = [name.netns_path(), name.outside_path()];
+    let own: Vec<_> = paths.iter().filter_map(|p| procs::namespace(p)).collect();
+    if own.is_empty() {
         return Vec::new();
-    };
+    }
     procs::all()
         .into_iter()
-        .filter(|pid| procs::netns_of(*pid) == Some(namespace))
+        .filter(|pid| procs::netns_of(*pid).is_some_and(|of| own.contains(&of)))
         .collect()
 }
 

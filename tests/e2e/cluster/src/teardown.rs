@@ -62,13 +62,17 @@ pub(crate) fn leftovers(layout: &Layout) -> Result<Vec<String>> {
     let mut left: Vec<String> = processes(layout).into_iter().map(procs::describe).collect();
     left.extend(shown("cgroup", cgroups::leftovers(&layout.name)));
     left.extend(shown("mount", mounts_below(layout)?));
-    let files = [layout.name.netns_path(), layout.state()];
+    let files = [
+        layout.name.netns_path(),
+        layout.name.outside_path(),
+        layout.state(),
+    ];
     let files = files.into_iter().filter(|path| path.exists()).collect();
     left.extend(shown("file", files));
     Ok(left)
 }
 
-/// Processes in the network namespace, those that carry the mark of the state folder, and those that
+/// Processes in the network namespaces, those that carry the mark of the state folder, and those that
 /// were written down when they were started.
 fn processes(layout: &Layout) -> Vec<u32> {
     let state = layout.state();
