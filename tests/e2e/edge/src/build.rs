@@ -1,0 +1,204 @@
+//! Programs from Go modules, and HAProxy from Debian's packages, made once and kept in a folder
+//! that is named by what they were made of.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest as _, Sha256};
+
+/// HAProxy, and what it needs to run in an image that has nothing else.
+const PACKAGES: [&str; 17] = [
+    "haproxy",
+    "libc6",
+    "libcap2",
+    "libcrypt1",
+    "libgcc-s1",
+    "libgcrypt20",
+    "libgpg-error0",
+    "liblua5.3-0",
+    "liblz4-1",
+    "liblzma5",
+    "libopentracing-c-wrapper0",
+    "libopentracing1",
+    "libpcre2-8-0",
+    "libssl3",
+    "libstdc++6",
+    "libsystemd0",
+    "libzstd1",
+];
+
+/// The stand-in's programs, `router` and `who`, beside the CRD `routes.crd.yaml`.
+pub(crate) fn router() -> Result<PathBuf> {
+    let module = modules().join("router");
+    kept("router", &fingerprint(&module)?, |into| {
+        let output = format!("{}/", into.display());
+        let build = ["build", "-ldflags", "-s -w", "-o", &output, ".", "./who"];
+        go(&module, &build)?;
+        let api = module_dir(&module, "github.com/openshift/api")?;
+        let crd = "routes.crd.yaml";
+        fs::copy(
+            api.join("route/v1/zz_generated.crd-manifests").join(crd),
+            into.join(crd),
+        )
+        .with_context(|| format!("{} holds no {crd}", api.display()))?;
+        Ok(())
+    })
+}
+
+/// HAProxy with its libraries, as files of an image. Unpacked, not installed: Debian's package would
+/// start a service.
+pub(crate) fn haproxy() -> Result<PathBuf> {
+    // Asked of apt, which knows without the network.
+    let known = apt_get(&["download", "--print-uris"], Path::new("/"))?;
+    let mut lines: Vec<&str> = known.lines().collect();
+    lines.sort_unstable();
+    ensure!(
+        lines.len() == PACKAGES.len(),
+        "apt-get does not say where {} are: is this Debian 12?",
+        PACKAGES.join(", ")
+    );
+    kept("haproxy", &digest([lines.join("\n").as_bytes()]), |into| {
+        let debs = tempfile::tempdir_in(into)?;
+        apt_get(&["download"], debs.path())?;
+        for deb in fs::read_dir(debs.path())? {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("-x").arg(deb?.path()).arg(into.join("root"));
+            crate::must("dpkg-deb", unpack.stdin(Stdio::null()).output()?)?;
+        }
+        Ok(())
+    })
+    .map(|dir| dir.join("root"))
+}
+
+/// Where the Go modules are.
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("go")
+}
+
+/// The folder of what `make` made, whole or not there; one builder at a time.
+fn kept(name: &str, made_of: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let root = postern_cluster::cache()?.join("edge");
+    let home = root.join(format!("{name}-{made_of}"));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+    let path = root.join(format!(".{name}.lock"));
+    let lock = File::create(&path).with_context(|| path.display().to_string())?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("lock {}", path.display()))?;
+    // Whoever held the lock before may have made it.
+    if home.is_dir() {
+        return Ok(home);
+    }
+    let work = tempfile::Builder::new()
+        .prefix(&format!(".{name}-"))
+        .tempdir_in(&root)?;
+    make(work.path()).with_context(|| format!("cannot make {name}"))?;
+    fs::rename(work.keep(), &home)?;
+    Ok(home)
+}
+
+fn fingerprint(module: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    collect(module, &mut files)?;
+    files.sort();
+    let mut pieces = vec![include_bytes!("build.rs").to_vec()];
+    for file in files {
+        let name = file.strip_prefix(module)?.as_os_str().as_encoded_bytes();
+        pieces.push(name.to_vec());
+        pieces.push(fs::read(&file)?);
+    }
+    Ok(digest(pieces.iter().map(Vec::as_slice)))
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for piece in pieces {
+        // The length before each piece: no two lists give the same bytes.
+        hash.update(piece.len().to_be_bytes());
+        hash.update(piece);
+    }
+    let digest = hash.finalize();
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+fn go(module: &Path, arguments: &[&str]) -> Result<Output> {
+    let output = Command::new("go")
+        .args(arguments)
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        // The Go that is there, no workspace around us, and no flags of the person's own.
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "-buildvcs=false")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run go")?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = told
+        .lines()
+        .filter(|line| !line.starts_with("go: downloading"))
+        .collect();
+    bail!(
+        "go {} in {} failed:\n{}",
+        arguments.first().unwrap_or(&""),
+        module.display(),
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    )
+}
+
+/// Where Go keeps a module that another one requires.
+fn module_dir(module: &Path, required: &str) -> Result<PathBuf> {
+    let output = go(module, &["mod", "download", "-json", required])?;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let dir = told["Dir"].as_str().context("go names no folder")?;
+    Ok(dir.into())
+}
+
+/// What apt-get prints about HAProxy's packages. Where it knows none and may, it learns first.
+fn apt_get(act: &[&str], dir: &Path) -> Result<String> {
+    let run = || {
+        Command::new("apt-get")
+            .args(["--quiet=2", "-o", "APT::Sandbox::User=root"])
+            .args(act)
+            .args(PACKAGES)
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .output()
+            .context("HAProxy is taken from Debian's packages, and there is no apt-get here")
+    };
+    let mut output = run()?;
+    if !output.status.success() && nix::unistd::geteuid().is_root() {
+        let learned = Command::new("apt-get")
+            .args(["--quiet=2", "update"])
+            .stdin(Stdio::null())
+            .output()?;
+        if learned.status.success() {
+            output = run()?;
+        }
+    }
+    crate::must("apt-get", output)
+}

@@ -1,0 +1,69 @@
+//! What stands in front of a cluster in tests: OpenShift's Routes and a router for them, and ends
+//! of requests that say what they saw.
+//!
+//! The router is a **stand-in**. OpenShift's own image cannot be had here. [`Router`] is a program
+//! of ours (below `go/router`) that decides over Routes as the OpenShift Router does, with
+//! OpenShift's `library-go` for what its API server checks, writes the same status, and has Debian's
+//! HAProxy serve what was admitted. The Route API is the CRD of `openshift/api`; that it asks
+//! for rights on `routes/custom-host`, as OpenShift's API server does, is a policy written here
+//! ([`install_routes`]). [`oracle`] asks library-go itself.
+//!
+//! Programs are built once and kept in `${XDG_CACHE_HOME:-~/.cache}/postern/edge`.
+
+mod build;
+mod objects;
+mod oracle;
+mod router;
+mod who;
+
+pub use crate::oracle::{Question, Verdict, oracle};
+pub use crate::router::{Mode, Router, Settings, install_routes};
+pub use crate::who::{Answer, Ask, WHO_IMAGE, certificate, load_who};
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use postern_cluster::Cluster;
+
+/// Applies objects as the administrator.
+fn apply(cluster: &Cluster, objects: &[serde_json::Value]) -> Result<()> {
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    let output = cluster.kubectl_as(&cluster.kubeconfig(), &arguments, &list.to_string())?;
+    must("kubectl apply", output).map(|_| ())
+}
+
+/// What kubectl printed, as the administrator.
+fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+    let what = arguments.join(" ");
+    must(&format!("kubectl {what}"), cluster.kubectl(arguments)?)
+}
+
+/// The standard output of a command that must do its work.
+fn must(what: &str, output: Output) -> Result<String> {
+    ensure!(
+        output.status.success(),
+        "{what} failed ({}): {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a command to its end with this as its standard input.
+fn feed(command: &mut Command, input: &str) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut to = child.stdin.take().context("no standard input")?;
+    let input = input.to_owned();
+    // On a thread: it may write before it has read everything.
+    let writer = std::thread::spawn(move || to.write_all(input.as_bytes()));
+    let output = child.wait_with_output()?;
+    // One that ends without reading says why itself.
+    let _ = writer.join();
+    Ok(output)
+}
