@@ -48,6 +48,23 @@ pub(crate) fn router() -> Result<PathBuf> {
     })
 }
 
+/// MetalLB's programs `controller` and `speaker`, beside its own `manifest.yaml`.
+pub(crate) fn metallb() -> Result<PathBuf> {
+    let module = modules().join("metallb");
+    kept("metallb", &fingerprint(&module)?, |into| {
+        let output = format!("{}/", into.display());
+        go(
+            &module,
+            &["build", "-ldflags", "-s -w", "-o", &output, "tool"],
+        )?;
+        let source = module_dir(&module, "go.universe.tf/metallb")?;
+        let manifest = source.join("config/manifests/metallb-native.yaml");
+        fs::copy(&manifest, into.join("manifest.yaml"))
+            .with_context(|| manifest.display().to_string())?;
+        Ok(())
+    })
+}
+
 /// HAProxy with its libraries, as files of an image. Unpacked, not installed: Debian's package would
 /// start a service.
 pub(crate) fn haproxy() -> Result<PathBuf> {

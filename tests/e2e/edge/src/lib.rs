@@ -1,5 +1,5 @@
-//! What stands in front of a cluster in tests: OpenShift's Routes and a router for them, and ends
-//! of requests that say what they saw.
+//! What stands in front of a cluster in tests: OpenShift's Routes and a router for them, MetalLB, and
+//! ends of requests that say what they saw.
 //!
 //! The router is a **stand-in**. OpenShift's own image cannot be had here. [`Router`] is a program
 //! of ours (below `go/router`) that decides over Routes as the OpenShift Router does, with
@@ -8,14 +8,18 @@
 //! for rights on `routes/custom-host`, as OpenShift's API server does, is a policy written here
 //! ([`install_routes`]). [`oracle`] asks library-go itself.
 //!
+//! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network.
+//!
 //! Programs are built once and kept in `${XDG_CACHE_HOME:-~/.cache}/postern/edge`.
 
 mod build;
+mod metallb;
 mod objects;
 mod oracle;
 mod router;
 mod who;
 
+pub use crate::metallb::Metallb;
 pub use crate::oracle::{Question, Verdict, oracle};
 pub use crate::router::{Mode, Router, Settings, install_routes};
 pub use crate::who::{Answer, Ask, WHO_IMAGE, certificate, load_who};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use postern_cluster::{Cluster, Entry, ImageConfig, Outside, oci_archive};
@@ -61,6 +62,8 @@ pub struct Ask<'a> {
     pub ca: Option<&'a Path>,
     /// Headers to send.
     pub headers: &'a [(&'a str, &'a str)],
+    /// How long to wait for all of the answer.
+    pub limit: Duration,
 }
 
 /// What came back.
@@ -96,6 +99,7 @@ impl<'a> Ask<'a> {
             from: None,
             ca: None,
             headers: &[],
+            limit: Duration::from_secs(10),
         }
     }
 
@@ -108,6 +112,7 @@ impl<'a> Ask<'a> {
         let program = program.to_str().context("the cache's path is no text")?;
         let mut command = outside.command(program);
         command.arg("ask").args(["-connect", &self.at.to_string()]);
+        command.arg(format!("-timeout={}ms", self.limit.as_millis()));
         if let Some(from) = self.from {
             command.args(["-source", &from.to_string()]);
         }

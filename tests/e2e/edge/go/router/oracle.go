@@ -89,6 +89,9 @@ func judge(asked question, granted rights, allocator hostassignment.HostnameGene
 		errs = append(errs, validation.ValidateRoute(ctx, r, granted, nil, contents)...)
 	} else {
 		defaults(asked.Older)
+		// What the API server fills in before it asks.
+		asked.Older.UID, asked.Older.ResourceVersion = "older", "1"
+		r.UID, r.ResourceVersion = asked.Older.UID, asked.Older.ResourceVersion
 		errs = hostassignment.ValidateHostUpdate(ctx, r, asked.Older, granted, options)
 		errs = append(errs, validation.ValidateRouteUpdate(ctx, r, asked.Older, granted, nil, contents)...)
 	}

@@ -166,7 +166,21 @@ struct Stage<'a> {
     backend_pem: String,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    fn new(cluster: &'a Cluster, router: &'a Router<'a>, backend_pem: &str) -> Self {
+        let dir = cluster.state_dir();
+        let stage = Stage {
+            cluster,
+            router,
+            router_ca: dir.join("router-ca.pem"),
+            backend_ca: dir.join("backend-ca.pem"),
+            backend_pem: backend_pem.to_owned(),
+        };
+        fs::write(&stage.router_ca, router.ca()).unwrap();
+        fs::write(&stage.backend_ca, backend_pem).unwrap();
+        stage
+    }
+
     fn http(&self) -> SocketAddr {
         self.router.http()
     }
@@ -196,16 +210,7 @@ fn routes_are_decided_on_and_served() {
     workload(&cluster, &key, &certificate);
     let router = Router::start(&cluster, Mode::PodNetwork).unwrap();
     told("the router serves");
-    let dir = cluster.state_dir();
-    let stage = Stage {
-        cluster: &cluster,
-        router: &router,
-        router_ca: dir.join("router-ca.pem"),
-        backend_ca: dir.join("backend-ca.pem"),
-        backend_pem,
-    };
-    fs::write(&stage.router_ca, router.ca()).unwrap();
-    fs::write(&stage.backend_ca, &stage.backend_pem).unwrap();
+    let stage = Stage::new(&cluster, &router, &backend_pem);
     serving::all(&stage);
     told("all terminations serve");
     serving::refusals(&stage);
@@ -222,11 +227,7 @@ fn routes_are_decided_on_and_served() {
     };
     router.stop().unwrap();
     let router = Router::start_with(&cluster, settings).unwrap();
-    fs::write(&stage.router_ca, router.ca()).unwrap();
-    let stage = Stage {
-        router: &router,
-        ..stage
-    };
+    let stage = Stage::new(&cluster, &router, &backend_pem);
     assert_eq!(stage.https().port(), 443);
     serving::wildcards(&stage);
     told("wildcards are served on the host's network");

@@ -311,8 +311,6 @@ pub fn reloads_lose_nothing(stage: &Stage<'_>) {
             asked.fetch_add(1, Ordering::SeqCst);
         }
     };
-    let log = |text: &str| stage.router.log().matches(text).count();
-    let _ = log;
     std::thread::scope(|scope| {
         let quick = scope.spawn(|| ask("https://append.example.test/"));
         let slow = scope.spawn(|| ask("https://append.example.test/?wait=3s"));
