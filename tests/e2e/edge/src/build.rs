@@ -219,3 +219,66 @@ fn apt_get(act: &[&str], dir: &Path) -> Result<String> {
     }
     crate::must("apt-get", output)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use super::*;
+
+    /// The loader of the unpacked packages, with their libraries: HAProxy runs by it here.
+    fn haproxy_here() -> String {
+        let root = haproxy().unwrap();
+        let mut folders = Vec::new();
+        let mut loader = None;
+        for base in ["lib", "usr/lib"] {
+            for entry in fs::read_dir(root.join(base)).unwrap() {
+                let dir = entry.unwrap().path();
+                let Ok(files) = fs::read_dir(&dir) else {
+                    continue;
+                };
+                let found = files.flatten().map(|file| file.path()).find(|path| {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    name.starts_with("ld-linux")
+                });
+                loader = loader.or(found);
+                folders.push(dir.display().to_string());
+            }
+        }
+        let program = root.join("usr/sbin/haproxy");
+        format!(
+            "{} --inhibit-cache --library-path {} {}",
+            loader.unwrap().display(),
+            folders.join(":"),
+            program.display()
+        )
+    }
+
+    #[test]
+    fn the_routers_own_tests_pass_with_haproxy_itself() {
+        let [_, certificate, key] = crate::certificate(&["example.test"]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("pair.pem");
+        fs::write(&pem, certificate + &key).unwrap();
+        let output = Command::new("go")
+            .args(["test", "-v", "./..."])
+            .current_dir(modules().join("router"))
+            .env("CGO_ENABLED", "0")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOWORK", "off")
+            .env("GOFLAGS", "-buildvcs=false")
+            .env("HAPROXY", haproxy_here())
+            .env("HAPROXY_PEM", &pem)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        let wrong = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}{wrong}");
+        assert!(
+            told.contains("--- PASS: TestHAProxyTakesWhatIsRendered"),
+            "{told}"
+        );
+        assert!(!told.contains("--- SKIP"), "{told}");
+    }
+}

@@ -268,11 +268,6 @@ pub fn refusals(stage: &Stage<'_>) {
                 &json!({"host": "bad.example.test", "port": clear,
                 "tls": {"termination": "edge", "certificate": "none", "key": "none"}}),
             ),
-            route(
-                "team-a",
-                "label",
-                &json!({"host": "under_score.example.test", "port": clear}),
-            ),
         ],
     );
     for (of, host, reason) in [
@@ -281,7 +276,6 @@ pub fn refusals(stage: &Stage<'_>) {
         ("team-a/beside", host, ""),
         ("team-a/wild", "wildcard.w.example.test", "RouteNotAdmitted"),
         ("team-a/bad", "bad.example.test", "ExtendedValidationFailed"),
-        ("team-a/label", "under_score.example.test", "InvalidHost"),
     ] {
         expect(cluster, of, "default", host, reason);
     }
