@@ -112,8 +112,16 @@ fn kept(name: &str, made_of: &str, make: impl FnOnce(&Path) -> Result<()>) -> Re
     if home.is_dir() {
         return Ok(home);
     }
+    // What lies about is of a build that was cut short.
+    let unfinished = format!(".{name}-");
+    for entry in fs::read_dir(&root)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&unfinished) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
     let work = tempfile::Builder::new()
-        .prefix(&format!(".{name}-"))
+        .prefix(&unfinished)
         .tempdir_in(&root)?;
     make(work.path()).with_context(|| format!("cannot make {name}"))?;
     fs::rename(work.keep(), &home)?;

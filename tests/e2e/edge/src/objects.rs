@@ -10,6 +10,8 @@ pub(crate) const IMAGE: &str = "postern.test/router-stand-in:dev";
 pub(crate) const DEPLOYMENT: &str = "router-default";
 const ACCOUNT: &str = "router";
 const POLICY: &str = "route-custom-host";
+/// What it may do in all namespaces, and the binding.
+pub(crate) const ROLE: &str = "openshift-ingress-router";
 
 /// Where OpenShift's routers run: labelled as there, and free to use the host's network.
 pub(crate) fn namespace() -> Value {
@@ -123,7 +125,7 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
-            "metadata": {"name": "openshift-ingress-router"},
+            "metadata": {"name": ROLE},
             "rules": [
                 {"apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"]},
                 {
@@ -148,11 +150,11 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": "openshift-ingress-router"},
+            "metadata": {"name": ROLE},
             "roleRef": {
                 "apiGroup": "rbac.authorization.k8s.io",
                 "kind": "ClusterRole",
-                "name": "openshift-ingress-router",
+                "name": ROLE,
             },
             "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
         }),

@@ -170,10 +170,15 @@ impl<'a> Router<'a> {
     /// Ends it. Routes keep what it said in their status, as on OpenShift.
     ///
     /// # Errors
-    /// Where its namespace is not removed.
+    /// Names what was not removed.
     pub fn stop(self) -> Result<()> {
-        let delete = ["delete", "namespace", NAMESPACE, "--timeout=90s"];
-        kubectl(self.cluster, &delete)?;
+        for (kind, name) in [
+            ("namespace", NAMESPACE),
+            ("clusterrolebinding", objects::ROLE),
+            ("clusterrole", objects::ROLE),
+        ] {
+            kubectl(self.cluster, &["delete", kind, name, "--timeout=90s"])?;
+        }
         Ok(())
     }
 }
