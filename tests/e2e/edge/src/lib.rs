@@ -22,7 +22,7 @@ mod who;
 pub use crate::metallb::Metallb;
 pub use crate::oracle::{Question, Verdict, oracle};
 pub use crate::router::{Mode, Router, Settings, install_routes};
-pub use crate::who::{Answer, Ask, WHO_IMAGE, certificate, load_who};
+pub use crate::who::{Answer, Ask, Load, Loaded, WHO_IMAGE, certificate, load_who};
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

@@ -42,7 +42,19 @@ impl<'a> Metallb<'a> {
             load(cluster, &manifest, part, built.join(part))?;
         }
         let manifest = with_class(&manifest, class)?;
-        let arguments = ["apply", "--server-side", "-f", "-"];
+        // Its controller would make this key of the speakers' gossip, and the speaker would find it
+        // at one of the kubelet's ever rarer attempts only.
+        let key = rcgen::KeyPair::generate()?.serialize_pem();
+        apply(
+            cluster,
+            &[
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+                json!({"apiVersion": "v1", "kind": "Secret",
+                    "metadata": {"name": "memberlist", "namespace": NAMESPACE},
+                    "stringData": {"secretkey": key}}),
+            ],
+        )?;
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
         let mut command = cluster.kubectl_command();
         must(
             "kubectl apply of MetalLB",

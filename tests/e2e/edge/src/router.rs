@@ -143,6 +143,12 @@ impl<'a> Router<'a> {
         self.https
     }
 
+    /// How it is reached.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.settings.mode
+    }
+
     /// The domain below which Routes without a host get one.
     #[must_use]
     pub fn domain(&self) -> &str {

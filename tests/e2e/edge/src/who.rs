@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +15,7 @@ use rcgen::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::build;
+use crate::{build, feed, must};
 
 /// A backend that says in JSON who asked it what: `pod`, `peer`, `tls`, `proto`, `method`, `host`,
 /// `path`, `headers`. It serves HTTP/1.1 and HTTP/2 in the clear on 8080 and, with the arguments
@@ -108,10 +109,31 @@ impl<'a> Ask<'a> {
     /// # Errors
     /// Where there is no answer, with the reason.
     pub fn ask(&self, outside: &Outside<'_>) -> Result<Answer> {
+        let output = feed(&mut self.command(outside, "ask")?, "")?;
+        let output = must(self.url, output)?;
+        serde_json::from_str(&output).context(output)
+    }
+
+    /// Asks again and again, on one connection as long as it is kept, until [`Load::end`]. What is
+    /// lost is counted, never asked again (it asks with POST, which clients do not repeat).
+    ///
+    /// # Errors
+    /// Where the client cannot be started.
+    pub fn load(&self, outside: &Outside<'_>) -> Result<Load> {
+        let child = self
+            .command(outside, "load")?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        Ok(Load(child))
+    }
+
+    fn command(&self, outside: &Outside<'_>, act: &str) -> Result<Command> {
         let program = build::router()?.join("who");
         let program = program.to_str().context("the cache's path is no text")?;
         let mut command = outside.command(program);
-        command.arg("ask").args(["-connect", &self.at.to_string()]);
+        command.arg(act).args(["-connect", &self.at.to_string()]);
         command.arg(format!("-timeout={}ms", self.limit.as_millis()));
         if let Some(from) = self.from {
             command.args(["-source", &from.to_string()]);
@@ -122,7 +144,34 @@ impl<'a> Ask<'a> {
         for (name, value) in self.headers {
             command.arg("-header").arg(format!("{name}: {value}"));
         }
-        let output = crate::must(self.url, crate::feed(command.arg(self.url), "")?)?;
+        command.arg(self.url);
+        Ok(command)
+    }
+}
+
+/// A client that asks until it is ended; it ends with the cluster too.
+#[derive(Debug)]
+pub struct Load(Child);
+
+/// What came of many questions.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Loaded {
+    /// How many were asked.
+    pub asked: u32,
+    /// How many were answered over which protocol.
+    pub protos: BTreeMap<String, u32>,
+    /// When and how others went wrong.
+    pub failed: Vec<String>,
+}
+
+impl Load {
+    /// Ends it, after the answer that it waits for.
+    ///
+    /// # Errors
+    /// Where it has failed itself, with what it said.
+    pub fn end(self) -> Result<Loaded> {
+        // Its standard input ends here.
+        let output = must("the client", self.0.wait_with_output()?)?;
         serde_json::from_str(&output).context(output)
     }
 }

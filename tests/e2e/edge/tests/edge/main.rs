@@ -217,6 +217,8 @@ fn routes_are_decided_on_and_served() {
     told("refusals have their reasons");
     serving::reloads_lose_nothing(&stage);
     told("reloads lose nothing");
+    serving::policies_tell_routers_apart(&stage);
+    told("policies let the router in, and no neighbour");
 
     // The other way: on the node's ports, with wildcards.
     let settings = Settings {
@@ -231,5 +233,6 @@ fn routes_are_decided_on_and_served() {
     assert_eq!(stage.https().port(), 443);
     serving::wildcards(&stage);
     told("wildcards are served on the host's network");
+    serving::policies_tell_routers_apart(&stage);
     cluster.down().unwrap();
 }

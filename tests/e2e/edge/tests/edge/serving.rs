@@ -1,10 +1,9 @@
 //! What the router serves, and what it refuses.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use postern_cluster::Outside;
-use postern_edge::{Answer, Ask};
+use postern_edge::{Answer, Ask, Mode, certificate};
 use serde_json::json;
 
 use super::{DOMAIN, Stage, admin, apply, eventually, expect, route};
@@ -293,40 +292,143 @@ pub fn refusals(stage: &Stage<'_>) {
     });
 }
 
-/// Requests go on while Routes come and go.
+/// Requests go on while Routes come and go: quick ones and slow ones, on new connections and on
+/// kept ones, over HTTP/1.1 and, where a Route brings its certificate, HTTP/2.
 pub fn reloads_lose_nothing(stage: &Stage<'_>) {
     let cluster = stage.cluster;
     let outside = &cluster.outside().unwrap();
-    let (done, asked) = (&AtomicBool::new(false), &AtomicU32::new(0));
-    let ask = |url: &str| {
-        while !done.load(Ordering::SeqCst) {
-            let answer = Ask::new(url, stage.https()).ask(outside).unwrap();
-            assert_eq!(answer.status, 200, "{url}");
-            asked.fetch_add(1, Ordering::SeqCst);
-        }
-    };
-    std::thread::scope(|scope| {
-        let quick = scope.spawn(|| ask("https://append.example.test/"));
-        let slow = scope.spawn(|| ask("https://append.example.test/?wait=3s"));
-        for round in 0..5 {
-            let name = format!("comes-{round}");
-            let spec =
-                json!({"host": format!("{name}.example.test"), "port": {"targetPort": "clear"}});
-            apply(cluster, &[route("team-a", &name, &spec)]);
-            let url = format!("http://{name}.example.test/");
-            until(outside, &Ask::new(&url, stage.http()), 200);
-            admin(cluster, &["-n", "team-a", "delete", "route", &name]);
-            until(outside, &Ask::new(&url, stage.http()), 503);
-        }
-        std::thread::sleep(Duration::from_secs(1));
-        done.store(true, Ordering::SeqCst);
-        // A failed assertion in a thread is one here.
-        quick.join().unwrap();
-        slow.join().unwrap();
+    let [_, certificate, key] = certificate(&["own.example.test"]).unwrap();
+    let own = json!({"host": "own.example.test", "port": {"targetPort": "clear"},
+        "tls": {"termination": "edge", "certificate": certificate, "key": key}});
+    apply(cluster, &[route("team-a", "own", &own)]);
+    let answer = until(
+        outside,
+        &Ask::new("https://own.example.test/", stage.https()),
+        200,
+    );
+    assert_eq!(answer.proto, "HTTP/2.0");
+    assert_eq!(answer.body["proto"], "HTTP/1.1");
+
+    let clients = [
+        ("https://append.example.test/", "HTTP/1.1"),
+        ("https://append.example.test/?wait=3s", "HTTP/1.1"),
+        ("https://own.example.test/", "HTTP/2.0"),
+        ("https://own.example.test/?wait=3s", "HTTP/2.0"),
+        ("https://pass.example.test/", "HTTP/2.0"),
+    ]
+    .map(|(url, proto)| {
+        (
+            Ask::new(url, stage.https()).load(outside).unwrap(),
+            url,
+            proto,
+        )
     });
-    let asked = asked.load(Ordering::SeqCst);
-    eprintln!("{asked} requests during ten reloads, 0 failed");
-    assert!(asked > 20, "{asked} requests say nothing");
+    let mut apart = 0;
+    for round in 0..5 {
+        let name = format!("comes-{round}");
+        let spec = json!({"host": format!("{name}.example.test"), "port": {"targetPort": "clear"}});
+        apply(cluster, &[route("team-a", &name, &spec)]);
+        let url = format!("http://{name}.example.test/");
+        until(outside, &Ask::new(&url, stage.http()), 200);
+        let once = Ask::new("https://append.example.test/", stage.https());
+        assert_eq!(once.ask(outside).unwrap().status, 200);
+        apart += 1;
+        admin(cluster, &["-n", "team-a", "delete", "route", &name]);
+        until(outside, &Ask::new(&url, stage.http()), 503);
+    }
+    for (client, url, proto) in clients {
+        let loaded = client.end().unwrap();
+        assert_eq!(loaded.failed, Vec::<String>::new(), "{url}");
+        assert_eq!(loaded.protos.get(proto), Some(&loaded.asked), "{url}");
+        eprintln!(
+            "{url}: {} requests during ten reloads, 0 failed",
+            loaded.asked
+        );
+        apart += loaded.asked;
+    }
+    assert!(apart > 100, "{apart} requests say nothing");
+}
+
+/// Policies as Postern's: pods that routers may reach, and nobody else.
+pub fn policies_tell_routers_apart(stage: &Stage<'_>) {
+    let cluster = stage.cluster;
+    let outside = &cluster.outside().unwrap();
+    let peer = |label: &str| json!([{"namespaceSelector": {"matchLabels": {label: ""}}, "podSelector": {}}]);
+    let policy = |from: serde_json::Value| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "routers", "namespace": "team-a"},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": "who"}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": from, "ports": [{"protocol": "TCP", "port": 8080}]}],
+            },
+        })
+    };
+    let get = [
+        "-n",
+        "team-a",
+        "get",
+        "pod",
+        "who",
+        "-o",
+        "jsonpath={.status.podIP}",
+    ];
+    let pod = admin(cluster, &get);
+    let url = format!("http://{pod}:8080/");
+    let neighbour = || {
+        let ask = [
+            "-n",
+            "team-b",
+            "exec",
+            "who",
+            "--",
+            "/who",
+            "ask",
+            "-timeout=2s",
+            &url,
+        ];
+        cluster.kubectl(&ask).unwrap().status.success()
+    };
+    let ask = Ask::new("https://own.example.test/", stage.https());
+    assert!(neighbour(), "nothing keeps it out yet");
+    // With another label the router is a stranger too: it is the label that lets it in. On the
+    // node's network it always gets in, as the node does.
+    if stage.router.mode() == Mode::PodNetwork {
+        apply(cluster, &[policy(peer("somebody.example.test"))]);
+        let mut seconds = 20;
+        eventually("the router is kept out", || {
+            // Policies leave open connections alone, and a new HAProxy has none yet.
+            seconds += 1;
+            let timeout = format!("haproxy.router.openshift.io/timeout={seconds}s");
+            let own = ["-n", "team-a", "annotate", "--overwrite", "route", "own"];
+            admin(cluster, &[&own[..], &[&timeout]].concat());
+            std::thread::sleep(Duration::from_secs(1));
+            match ask.ask(outside) {
+                Ok(answer) if answer.status == 200 => Err(format!("{answer:?}")),
+                _ => Ok(()),
+            }
+        });
+    }
+    apply(
+        cluster,
+        &[policy(peer("policy-group.network.openshift.io/ingress"))],
+    );
+    until(outside, &ask, 200);
+    eventually("a neighbour is kept out", || {
+        if neighbour() {
+            Err("it gets in".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    until(outside, &ask, 200);
+    admin(
+        cluster,
+        &["-n", "team-a", "delete", "networkpolicy", "routers"],
+    );
+    until(outside, &ask, 200);
 }
 
 /// A router with wildcards, of another name, on the host's network.
