@@ -41,6 +41,12 @@ enum Act {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Run a command on the peer outside of it, which is on the node's network.
+    Outside {
+        /// The command with its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
     /// Print the path of a kubeconfig: the administrator's, or one made for a user.
     Kubeconfig {
         /// A user, to whom nothing is granted.
@@ -86,6 +92,11 @@ pub fn run(arguments: &ClusterArgs) -> Result<ExitCode> {
         Act::Exec { command } => {
             let (program, rest) = command.split_first().context("no command")?;
             return finish(Cluster::open(name)?.command(program).args(rest));
+        }
+        Act::Outside { command } => {
+            let (program, rest) = command.split_first().context("no command")?;
+            let cluster = Cluster::open(name)?;
+            return finish(cluster.outside()?.command(program).args(rest));
         }
         Act::Kubeconfig { user, groups } => {
             let cluster = Cluster::open(name)?;

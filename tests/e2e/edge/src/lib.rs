@@ -8,6 +8,18 @@
 //! for rights on `routes/custom-host`, as OpenShift's API server does, is a policy written here
 //! ([`install_routes`]). [`oracle`] asks library-go itself.
 //!
+//! Where the stand-in differs from OpenShift:
+//!
+//! | there | here |
+//! | --- | --- |
+//! | the API server gives a Route without host and subdomain its host as it is stored | the stand-in writes it right after |
+//! | the API server refuses what library-go finds wrong | it is stored (the CRD's own rules aside), and not admitted: `ExtendedValidationFailed` |
+//! | `externalCertificate` is read | not admitted, with a message that says so |
+//! | some thirty annotations of `haproxy.router.openshift.io` | `set-forwarded-headers`, `disable_cookies`, `timeout` |
+//! | idle connections end at once on a reload, unless `idleConnectionTerminationPolicy: Deferred` | as with `Deferred` |
+//! | routers share a Route by labels, and agree on who writes its status | one router, all Routes |
+//! | HAProxy 2.8 | HAProxy 2.6 of Debian 12 |
+//!
 //! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network.
 //!
 //! Programs are built once and kept in `${XDG_CACHE_HOME:-~/.cache}/postern/edge`.
