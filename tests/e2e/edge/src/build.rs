@@ -153,7 +153,8 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+/// A name for bytes.
+pub(crate) fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for piece in pieces {
         // The length before each piece: no two lists give the same bytes.

@@ -18,7 +18,7 @@
 //! | some thirty annotations of `haproxy.router.openshift.io` | `set-forwarded-headers`, `disable_cookies`, `timeout` |
 //! | idle connections end at once on a reload, unless `idleConnectionTerminationPolicy: Deferred` | as with `Deferred` |
 //! | routers share a Route by labels, and agree on who writes its status | one router, all Routes |
-//! | HAProxy 2.8 | HAProxy 2.6 of Debian 12 |
+//! | HAProxy 2.8 or 3.2 | HAProxy 2.6 of Debian 12 |
 //!
 //! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network.
 //!

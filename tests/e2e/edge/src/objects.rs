@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::build::digest;
 use crate::router::{Mode, NAMESPACE, Settings};
 
 /// The image of the stand-in.
@@ -165,7 +166,7 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
             "metadata": named("router-certs-default"),
             "stringData": {"tls.crt": certificate, "tls.key": key},
         }),
-        deployment(settings, &labels),
+        deployment(settings, &labels, certificate),
     ];
     if settings.mode == Mode::PodNetwork {
         objects.push(json!({
@@ -186,7 +187,7 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
     objects
 }
 
-fn deployment(settings: &Settings, labels: &Value) -> Value {
+fn deployment(settings: &Settings, labels: &Value, certificate: &str) -> Value {
     let host = settings.mode == Mode::HostNetwork;
     let mut arguments = vec![
         format!("-name={}", settings.name),
@@ -207,7 +208,11 @@ fn deployment(settings: &Settings, labels: &Value) -> Value {
             "strategy": if host { json!({"type": "Recreate"}) } else { json!({"type": "RollingUpdate"}) },
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {
+                    "labels": labels,
+                    // It reads its certificate when it starts.
+                    "annotations": {"postern.test/certificate": digest([certificate.as_bytes()])},
+                },
                 "spec": {
                     "serviceAccountName": ACCOUNT,
                     "hostNetwork": host,

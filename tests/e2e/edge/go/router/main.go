@@ -118,7 +118,9 @@ func run(ctx context.Context, o options, kubeconfig string, proxy *haproxy) erro
 			return fmt.Errorf("stopped before everything was listed")
 		}
 	}
-	ended, err := proxy.start(ctx)
+	// It binds its ports when it knows all Routes, so nobody is told that there are none.
+	claims, _ := r.claims(ctx)
+	ended, err := proxy.start(ctx, r.serve(claims))
 	if err != nil {
 		return err
 	}
@@ -143,8 +145,8 @@ func run(ctx context.Context, o options, kubeconfig string, proxy *haproxy) erro
 	}
 }
 
-// sync brings statuses and HAProxy in step with what was seen last; whether all of it worked.
-func (r *router) sync(ctx context.Context) bool {
+// claims decides over all Routes; whether those that need a host have got one.
+func (r *router) claims(ctx context.Context) ([]claim, bool) {
 	done := true
 	var seen []*routev1.Route
 	for _, object := range r.routes.GetStore().List() {
@@ -161,7 +163,12 @@ func (r *router) sync(ctx context.Context) bool {
 		}
 		seen = append(seen, route)
 	}
-	claims := decide(seen, r.options)
+	return decide(seen, r.options), done
+}
+
+// sync brings statuses and HAProxy in step with what was seen last; whether all of it worked.
+func (r *router) sync(ctx context.Context) bool {
+	claims, done := r.claims(ctx)
 	// As the Router does: a Route is admitted before it is served.
 	for _, claim := range claims {
 		done = r.writeStatus(ctx, claim) && done

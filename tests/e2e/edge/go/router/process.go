@@ -28,7 +28,8 @@ func (h *haproxy) pem() string { return filepath.Join(h.dir, "default.pem") }
 // current is a link to the folder of the configuration in force.
 func (h *haproxy) current() string { return filepath.Join(h.dir, "current") }
 
-func (h *haproxy) start(ctx context.Context) (<-chan error, error) {
+// start serves these Routes, and says when HAProxy has ended.
+func (h *haproxy) start(ctx context.Context, routes []served) (<-chan error, error) {
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -43,7 +44,9 @@ func (h *haproxy) start(ctx context.Context) (<-chan error, error) {
 	if err := os.WriteFile(h.pem(), pair, 0o600); err != nil {
 		return nil, err
 	}
-	if _, err := h.write(render(nil, h.current(), h.dir, h.pem())); err != nil {
+	first := render(routes, h.current(), h.dir, h.pem())
+	generation, err := h.write(first)
+	if err != nil {
 		return nil, err
 	}
 	h.command = exec.Command(h.program, "-W", "-f", filepath.Join(h.current(), "haproxy.cfg"))
@@ -55,6 +58,11 @@ func (h *haproxy) start(ctx context.Context) (<-chan error, error) {
 	}
 	h.ended = make(chan error, 1)
 	go func() { h.ended <- h.command.Wait() }()
+	if err := answers(ctx, generation); err != nil {
+		_ = h.command.Process.Kill()
+		return nil, err
+	}
+	h.loaded = first.digest()
 	return h.ended, nil
 }
 

@@ -193,7 +193,13 @@ impl<'a> Stage<'a> {
 #[test]
 fn routes_are_decided_on_and_served() {
     if !is_root() {
-        eprintln!("not run: needs root");
+        println!("not run: the stand-in for the OpenShift Router on a real cluster: needs root");
+        return;
+    }
+    if std::env::var("POSTERN_E2E").is_ok_and(|wish| wish == "off") {
+        println!(
+            "not run: the stand-in for the OpenShift Router on a real cluster: POSTERN_E2E=off"
+        );
         return;
     }
     let name = format!("te-{}", std::process::id());
