@@ -121,6 +121,10 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
         "ingresscontroller.operator.openshift.io/deployment-ingresscontroller": settings.name,
     });
     let named = |name: &str| json!({"name": name, "namespace": NAMESPACE});
+    let mut files = json!({"tls.crt": certificate, "tls.key": key});
+    if let Some(authority) = &settings.service_ca {
+        files["service-ca.crt"] = authority.as_str().into();
+    }
     let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named(ACCOUNT)}),
         json!({
@@ -164,7 +168,7 @@ pub(crate) fn router(settings: &Settings, certificate: &str, key: &str) -> Vec<V
             "kind": "Secret",
             "type": "kubernetes.io/tls",
             "metadata": named("router-certs-default"),
-            "stringData": {"tls.crt": certificate, "tls.key": key},
+            "stringData": files,
         }),
         deployment(settings, &labels, certificate),
     ];

@@ -34,6 +34,9 @@ pub struct Settings {
     pub domain: String,
     /// Whether it admits Routes with `wildcardPolicy: Subdomain`; OpenShift's default is no.
     pub wildcards: bool,
+    /// The authority (PEM) that stands for OpenShift's service-ca: it certifies the pods behind
+    /// reencrypt Routes that name no authority of their own. Without it no such pod is believed.
+    pub service_ca: Option<String>,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             name: "default".into(),
             domain: "apps.example.test".into(),
             wildcards: false,
+            service_ca: None,
         }
     }
 }

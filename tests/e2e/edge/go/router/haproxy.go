@@ -56,7 +56,7 @@ type files map[string]string
 // one frontend; TLS looked at for its server name, which leads to a passthrough Route's pods, or
 // through a socket with the PROXY protocol to the frontend that ends TLS. dir is the folder that
 // the files will lie in, sockets the one that stays.
-func render(all []served, dir, sockets, certificate string) files {
+func render(all []served, dir, sockets, certificate, serviceCA string) files {
 	slices.SortFunc(all, func(a, b served) int { return cmp.Compare(a.backend(), b.backend()) })
 	out := files{}
 	var plain, redirect, secure, passed []entry
@@ -88,7 +88,7 @@ func render(all []served, dir, sockets, certificate string) files {
 		if one.insecure() == routev1.InsecureEdgeTerminationPolicyRedirect {
 			redirect = append(redirect, entry{match: web.match, value: "1", wild: web.wild, path: web.path})
 		}
-		backends.WriteString(backend(one, dir, out))
+		backends.WriteString(backend(one, dir, serviceCA, out))
 	}
 	out["plain.map"], out["redirect.map"] = table(plain), table(redirect)
 	out["secure.map"], out["passed.map"] = table(secure), table(passed)
@@ -183,7 +183,7 @@ backend nothing
 		at("certificates.list"), at("secure.map"))
 }
 
-func backend(one *served, dir string, out files) string {
+func backend(one *served, dir, serviceCA string, out files) string {
 	var b strings.Builder
 	line := func(format string, arguments ...any) { fmt.Fprintf(&b, "  "+format+"\n", arguments...) }
 	fmt.Fprintf(&b, "\nbackend %s\n", one.backend())
@@ -213,11 +213,13 @@ func backend(one *served, dir string, out files) string {
 				" secure attr SameSite=None", ""))
 	}
 	line("timeout check 5000ms")
-	verify := " verify none"
+	// Of a Route's own authority any certificate will do; without one it must be service-ca's for
+	// the Service's name.
+	serviceName, authority := true, serviceCA
 	if t := one.route.Spec.TLS; t != nil && t.DestinationCACertificate != "" {
 		name := fileName(one, "ca")
 		out[name] = t.DestinationCACertificate
-		verify = " verify required ca-file " + filepath.Join(dir, name)
+		serviceName, authority = false, filepath.Join(dir, name)
 	}
 	for i, s := range one.servers {
 		if passes && s.weight == 0 {
@@ -229,8 +231,11 @@ func backend(one *served, dir string, out files) string {
 		}
 		more += fmt.Sprintf(" weight %d", s.weight)
 		if one.termination() == routev1.TLSTerminationReencrypt {
-			// The name is the one that service-ca would have certified.
-			more += fmt.Sprintf(" ssl alpn h2,http/1.1 verifyhost %s.%s.svc%s", s.service, one.route.Namespace, verify)
+			more += " ssl alpn h2,http/1.1"
+			if serviceName {
+				more += fmt.Sprintf(" verifyhost %s.%s.svc", s.service, one.route.Namespace)
+			}
+			more += " verify required ca-file " + authority
 		} else if s.h2c && !passes {
 			more += " proto h2"
 		}

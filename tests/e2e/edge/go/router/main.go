@@ -58,7 +58,7 @@ func main() {
 	proxy := haproxy{}
 	flag.StringVar(&proxy.program, "haproxy", "/usr/sbin/haproxy", "HAProxy")
 	flag.StringVar(&proxy.dir, "dir", "/run/router", "where HAProxy's files are written")
-	flag.StringVar(&proxy.certificate, "certificate", "", "folder with tls.crt and tls.key of the default certificate")
+	flag.StringVar(&proxy.certificate, "certificate", "", "folder with tls.crt and tls.key of the default certificate and, if there is one, service-ca.crt")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

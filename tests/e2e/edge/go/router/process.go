@@ -25,6 +25,16 @@ type haproxy struct {
 
 func (h *haproxy) pem() string { return filepath.Join(h.dir, "default.pem") }
 
+// authority is what OpenShift's service-ca is there. Where the cluster has none, it is a file that
+// nothing is certified by, so no pod is believed.
+func (h *haproxy) authority() string {
+	given := filepath.Join(h.certificate, "service-ca.crt")
+	if _, err := os.Stat(given); err == nil {
+		return given
+	}
+	return h.pem()
+}
+
 // current is a link to the folder of the configuration in force.
 func (h *haproxy) current() string { return filepath.Join(h.dir, "current") }
 
@@ -44,7 +54,7 @@ func (h *haproxy) start(ctx context.Context, routes []served) (<-chan error, err
 	if err := os.WriteFile(h.pem(), pair, 0o600); err != nil {
 		return nil, err
 	}
-	first := render(routes, h.current(), h.dir, h.pem())
+	first := render(routes, h.current(), h.dir, h.pem(), h.authority())
 	generation, err := h.write(first)
 	if err != nil {
 		return nil, err
@@ -78,13 +88,13 @@ func (h *haproxy) stop() error {
 
 // load puts a configuration in force, unless it is. One that HAProxy does not take changes nothing.
 func (h *haproxy) load(ctx context.Context, routes []served) error {
-	next := render(routes, h.current(), h.dir, h.pem())
+	next := render(routes, h.current(), h.dir, h.pem(), h.authority())
 	if next.digest() == h.loaded {
 		return nil
 	}
 	// The check reads the files where they will not stay.
 	trial := filepath.Join(h.dir, "trial")
-	if err := put(trial, render(routes, trial, h.dir, h.pem())); err != nil {
+	if err := put(trial, render(routes, trial, h.dir, h.pem(), h.authority())); err != nil {
 		return err
 	}
 	told, err := exec.CommandContext(ctx, h.program, "-c", "-f", filepath.Join(trial, "haproxy.cfg")).CombinedOutput()

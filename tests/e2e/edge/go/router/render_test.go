@@ -110,6 +110,7 @@ func TestHAProxyTakesWhatIsRendered(t *testing.T) {
 		`{"host":"edge.test","tls":{"termination":"edge","insecureEdgeTerminationPolicy":"Redirect"},"to":{"name":"s"}}`,
 		`{"host":"wildcard.w.test","wildcardPolicy":"Subdomain","tls":{"termination":"edge","insecureEdgeTerminationPolicy":"Allow"},"to":{"name":"s"},"alternateBackends":[{"name":"t"}]}`,
 		`{"host":"pass.test","tls":{"termination":"passthrough"},"to":{"name":"s"}}`,
+		`{"host":"service-ca.test","tls":{"termination":"reencrypt"},"to":{"name":"s"}}`,
 		`{"host":"re.test","tls":` + string(inline) + `,"to":{"name":"s"}}`,
 	} {
 		for _, policy := range []string{"append", "replace", "if-none", "never", ""} {
@@ -122,7 +123,7 @@ func TestHAProxyTakesWhatIsRendered(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	if err := put(dir, render(all, dir, dir, os.Getenv("HAPROXY_PEM"))); err != nil {
+	if err := put(dir, render(all, dir, dir, os.Getenv("HAPROXY_PEM"), os.Getenv("HAPROXY_PEM"))); err != nil {
 		t.Fatal(err)
 	}
 	words := append(strings.Fields(program), "-c", "-f", dir+"/haproxy.cfg")

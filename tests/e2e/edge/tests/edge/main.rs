@@ -129,6 +129,10 @@ fn workload(cluster: &Cluster, key: &str, certificate: &str) {
                     {"name": "tls", "port": 8443, "targetPort": 8443},
                 ],
             }}),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("other"), "spec": {
+                "selector": {"app": "who"},
+                "ports": [{"name": "tls", "port": 8443, "targetPort": 8443}],
+            }}),
             pod,
         ];
         eventually("the namespace's account is there", || {
@@ -214,7 +218,11 @@ fn routes_are_decided_on_and_served() {
     let names = ["who.team-a.svc", "who.team-b.svc", "pass.example.test"];
     let [backend_pem, certificate, key] = certificate(&names).unwrap();
     workload(&cluster, &key, &certificate);
-    let router = Router::start(&cluster, Mode::PodNetwork).unwrap();
+    let settings = Settings {
+        service_ca: Some(backend_pem.clone()),
+        ..Settings::default()
+    };
+    let router = Router::start_with(&cluster, settings).unwrap();
     told("the router serves");
     let stage = Stage::new(&cluster, &router, &backend_pem);
     serving::all(&stage);

@@ -53,9 +53,30 @@ pub fn all(stage: &Stage<'_>) {
     );
     never["metadata"]["annotations"] = json!({FORWARDED: "never"});
     let reencrypt = |ca: &str| json!({"termination": "reencrypt", "destinationCACertificate": ca});
+    // The pods are certified for one of their Services' names.
+    let mut other = route(
+        "team-a",
+        "other",
+        &json!({"host": "other.example.test", "tls": {"termination": "reencrypt"}}),
+    );
+    other["spec"]["to"]["name"] = "other".into();
+    let mut other_own = route(
+        "team-a",
+        "other-own",
+        &json!({"host": "other-own.example.test", "tls": reencrypt(&stage.backend_pem)}),
+    );
+    other_own["spec"]["to"]["name"] = "other".into();
     apply(
         cluster,
         &[
+            other,
+            other_own,
+            route(
+                "team-a",
+                "certified",
+                &json!({"host": "certified.example.test", "port": {"targetPort": "tls"},
+                    "tls": {"termination": "reencrypt"}}),
+            ),
             replaced,
             kept,
             never,
@@ -197,6 +218,11 @@ pub fn all(stage: &Stage<'_>) {
         &Ask::new("https://wrong.example.test/", stage.https()),
         503,
     );
+    // Of service-ca the name counts too, of the Route's own authority it does not.
+    for (host, status) in [("certified", 200), ("other", 503), ("other-own", 200)] {
+        let url = format!("https://{host}.example.test/");
+        until(&outside, &Ask::new(&url, stage.https()), status);
+    }
     // It has no policy for the clear.
     until(
         &outside,
