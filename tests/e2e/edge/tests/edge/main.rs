@@ -1,6 +1,7 @@
 //! The stand-in for the OpenShift Router on a real cluster, asked from outside of it.
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod policies;
 mod rights;
 mod serving;
 
@@ -231,7 +232,7 @@ fn routes_are_decided_on_and_served() {
     told("refusals have their reasons");
     serving::reloads_lose_nothing(&stage);
     told("reloads lose nothing");
-    serving::policies_tell_routers_apart(&stage);
+    policies::tell_routers_apart(&stage);
     told("policies let the router in, and no neighbour");
 
     // The other way: on the node's ports, with wildcards.
@@ -247,6 +248,6 @@ fn routes_are_decided_on_and_served() {
     assert_eq!(stage.https().port(), 443);
     serving::wildcards(&stage);
     told("wildcards are served on the host's network");
-    serving::policies_tell_routers_apart(&stage);
+    policies::tell_routers_apart(&stage);
     cluster.down().unwrap();
 }

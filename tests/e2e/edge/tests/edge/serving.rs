@@ -1,9 +1,7 @@
 //! What the router serves, and what it refuses.
 
-use std::time::Duration;
-
 use postern_cluster::Outside;
-use postern_edge::{Answer, Ask, Mode, certificate};
+use postern_edge::{Answer, Ask, certificate};
 use serde_json::json;
 
 use super::{DOMAIN, Stage, admin, apply, eventually, expect, route};
@@ -19,7 +17,7 @@ const LIES: [(&str, &str); 4] = [
 ];
 
 /// Asks until the status is this one.
-fn until(outside: &Outside<'_>, ask: &Ask<'_>, status: u16) -> Answer {
+pub fn until(outside: &Outside<'_>, ask: &Ask<'_>, status: u16) -> Answer {
     eventually(&format!("{} says {status}", ask.url), || {
         match ask.ask(outside) {
             Ok(answer) if answer.status == status => Ok(answer),
@@ -373,88 +371,6 @@ pub fn reloads_lose_nothing(stage: &Stage<'_>) {
         apart += loaded.asked;
     }
     assert!(apart > 100, "{apart} requests say nothing");
-}
-
-/// Policies as Postern's: pods that routers may reach, and nobody else.
-pub fn policies_tell_routers_apart(stage: &Stage<'_>) {
-    let cluster = stage.cluster;
-    let outside = &cluster.outside().unwrap();
-    let peer = |label: &str| json!([{"namespaceSelector": {"matchLabels": {label: ""}}, "podSelector": {}}]);
-    let policy = |from: serde_json::Value| {
-        json!({
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {"name": "routers", "namespace": "team-a"},
-            "spec": {
-                "podSelector": {"matchLabels": {"app": "who"}},
-                "policyTypes": ["Ingress"],
-                "ingress": [{"from": from, "ports": [{"protocol": "TCP", "port": 8080}]}],
-            },
-        })
-    };
-    let get = [
-        "-n",
-        "team-a",
-        "get",
-        "pod",
-        "who",
-        "-o",
-        "jsonpath={.status.podIP}",
-    ];
-    let pod = admin(cluster, &get);
-    let url = format!("http://{pod}:8080/");
-    let neighbour = || {
-        let ask = [
-            "-n",
-            "team-b",
-            "exec",
-            "who",
-            "--",
-            "/who",
-            "ask",
-            "-timeout=2s",
-            &url,
-        ];
-        cluster.kubectl(&ask).unwrap().status.success()
-    };
-    let ask = Ask::new("https://own.example.test/", stage.https());
-    assert!(neighbour(), "nothing keeps it out yet");
-    // With another label the router is a stranger too: it is the label that lets it in. On the
-    // node's network it always gets in, as the node does.
-    if stage.router.mode() == Mode::PodNetwork {
-        apply(cluster, &[policy(peer("somebody.example.test"))]);
-        let mut seconds = 20;
-        eventually("the router is kept out", || {
-            // Policies leave open connections alone, and a new HAProxy has none yet.
-            seconds += 1;
-            let timeout = format!("haproxy.router.openshift.io/timeout={seconds}s");
-            let own = ["-n", "team-a", "annotate", "--overwrite", "route", "own"];
-            admin(cluster, &[&own[..], &[&timeout]].concat());
-            std::thread::sleep(Duration::from_secs(1));
-            match ask.ask(outside) {
-                Ok(answer) if answer.status == 200 => Err(format!("{answer:?}")),
-                _ => Ok(()),
-            }
-        });
-    }
-    apply(
-        cluster,
-        &[policy(peer("policy-group.network.openshift.io/ingress"))],
-    );
-    until(outside, &ask, 200);
-    eventually("a neighbour is kept out", || {
-        if neighbour() {
-            Err("it gets in".to_owned())
-        } else {
-            Ok(())
-        }
-    });
-    until(outside, &ask, 200);
-    admin(
-        cluster,
-        &["-n", "team-a", "delete", "networkpolicy", "routers"],
-    );
-    until(outside, &ask, 200);
 }
 
 /// A router with wildcards, of another name, on the host's network.
