@@ -1,22 +1,28 @@
 //! `kubectl postern`, `oc postern`: for the people who write Postern's objects.
 //!
 //! ```text
-//! files ──> Snapshot ──> check (consent, translate, encode) ──> Report ──> text, JSON, YAML
+//! files ───> Snapshot ──> check (consent, translate, encode) ──> Report ──> text, JSON, YAML
+//! cluster ─> Facts ─────> pages (crate `postern-pages`) ──────────────────> text, JSON, YAML
 //! ```
 
 mod absent;
 mod check;
+mod cluster;
 mod files;
 mod report;
-mod safe;
+
 mod text;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use cluster::Access;
+use postern_pages::safe;
+use serde::Serialize;
 
 /// Something is wrong with the objects.
 const WRONG: u8 = 1;
@@ -27,7 +33,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  nothing is wrong
   1  something is wrong with the objects, or with a file that holds them
-  2  the command line is wrong, or a path cannot be read";
+  2  the command line is wrong, a path cannot be read, or the cluster does not answer";
 
 /// Helps the people who write Postern's objects.
 #[derive(Parser)]
@@ -66,6 +72,31 @@ enum Command {
         #[arg(long)]
         local: bool,
     },
+    /// Says how a namespace's gateways are: instances, Gateways, addresses, grants, use, problems.
+    ///
+    /// Each problem is told with its cause and the next step. The rights that a namespace's owners
+    /// have anyway are enough; what they may not read is told as unknown.
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        #[command(flatten)]
+        access: Access,
+        /// All namespaces.
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+/// How to write what was found.
+#[derive(clap::Args)]
+struct Form {
+    /// How to write what was found.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+    /// Whether to use colours; auto is on a terminal only.
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -115,33 +146,68 @@ fn failed(why: &str) -> ExitCode {
 
 /// Says whether nothing is wrong.
 fn run(command: Command) -> anyhow::Result<bool> {
-    let Command::Check {
-        filename,
-        output,
-        color,
-        local,
-    } = command;
-    let loaded = files::load(&filename)?;
-    let report = check::check(&loaded, local);
-    let text = match output {
-        Output::Text => text::render(&report, color.is_on()),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-            format!("{}\n", safe::document(&json))
+    match command {
+        Command::Check {
+            filename,
+            output,
+            color,
+            local,
+        } => {
+            let loaded = files::load(&filename)?;
+            let report = check::check(&loaded, local);
+            let text = text::render(&report, color.is_on());
+            write(&Form { output, color }.told(&report, text)?)?;
+            Ok(report.ok)
         }
-        Output::Yaml => {
-            let yaml = serde_saphyr::to_string(&report).context("cannot write YAML")?;
-            safe::document(&yaml)
+        Command::Status {
+            access,
+            all_namespaces,
+            form,
+        } => {
+            let page = postern_pages::status(&access.ask(all_namespaces)?);
+            form.write(&page, postern_pages::text::status(&page))?;
+            Ok(page.ok)
         }
-    };
-    write(&text)?;
-    Ok(report.ok)
+    }
+}
+
+impl Form {
+    /// A page as it was asked for; `text` is what people get.
+    fn told(&self, page: &impl Serialize, text: String) -> anyhow::Result<String> {
+        Ok(match self.output {
+            Output::Text => text,
+            Output::Json => {
+                let json = serde_json::to_string_pretty(page).context("cannot write JSON")?;
+                format!("{}\n", safe::document(&json))
+            }
+            Output::Yaml => {
+                let yaml = serde_saphyr::to_string(page).context("cannot write YAML")?;
+                safe::document(&yaml)
+            }
+        })
+    }
+
+    /// Writes a page whose text is coloured, with the colours or without.
+    fn write(&self, page: &impl Serialize, text: String) -> anyhow::Result<()> {
+        let choice = match self.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        let text = self.told(page, text)?;
+        let mut out = AutoStream::new(io::stdout(), choice).lock();
+        done(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    }
 }
 
 /// Writes to the standard output. Whoever reads it may have read enough (`| head`).
 fn write(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    done(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn done(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.context("cannot write to the standard output"),
     }
@@ -156,7 +222,7 @@ fn in_one_line(text: &str) -> String {
         .collect();
     let said = said.join(" ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
-    format!("{said}; see `kubectl postern check --help`")
+    format!("{said}; see `kubectl postern --help`")
 }
 
 impl Color {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::{Condition, FileFinding, Instance, Item, Report};
-use crate::safe::line;
+use postern_pages::safe::line;
 
 /// How wide a column gets at most.
 const WIDEST: usize = 48;

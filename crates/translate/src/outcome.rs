@@ -1,5 +1,6 @@
 //! Values that come with problems, and what a problem means for a condition.
 
+use postern_api::reasons::{ConditionType, Reason};
 use postern_refs::{FieldPath, Name};
 
 /// What is wrong, in the specification's terms.
@@ -73,42 +74,39 @@ impl Cause {
     /// The only mapping from a cause to a condition.
     #[must_use]
     pub fn condition(self, subject: Subject) -> Effect {
-        let bad = |condition, reason| Effect {
-            condition,
-            reason,
-            bad: true,
+        let effect = |condition: ConditionType, reason: Reason, bad| Effect {
+            condition: condition.as_str(),
+            reason: reason.as_str(),
+            bad,
         };
-        let note = |condition, reason| Effect {
-            condition,
-            reason,
-            bad: false,
-        };
+        let bad = |condition, reason| effect(condition, reason, true);
+        let note = |condition, reason| effect(condition, reason, false);
         match (self, subject) {
-            (Cause::Undecodable | Cause::InvalidValue, _) => bad("Accepted", "Invalid"),
-            (Cause::UnsupportedValue, _) => bad("Accepted", "UnsupportedValue"),
-            (Cause::IncompatibleFilters, _) => bad("Accepted", "IncompatibleFilters"),
-            (Cause::RefNotPermitted, _) => bad("ResolvedRefs", "RefNotPermitted"),
-            (Cause::Pending, _) => bad("ResolvedRefs", "Pending"),
-            (Cause::BackendNotFound, _) => bad("ResolvedRefs", "BackendNotFound"),
-            (Cause::InvalidKind, Subject::Route) => bad("ResolvedRefs", "InvalidKind"),
-            (Cause::InvalidKind, Subject::Listener) => bad("ResolvedRefs", "InvalidCertificateRef"),
+            (Cause::Undecodable | Cause::InvalidValue, _) => bad(ConditionType::Accepted, Reason::Invalid),
+            (Cause::UnsupportedValue, _) => bad(ConditionType::Accepted, Reason::UnsupportedValue),
+            (Cause::IncompatibleFilters, _) => bad(ConditionType::Accepted, Reason::IncompatibleFilters),
+            (Cause::RefNotPermitted, _) => bad(ConditionType::ResolvedRefs, Reason::RefNotPermitted),
+            (Cause::Pending, _) => bad(ConditionType::ResolvedRefs, Reason::Pending),
+            (Cause::BackendNotFound, _) => bad(ConditionType::ResolvedRefs, Reason::BackendNotFound),
+            (Cause::InvalidKind, Subject::Route) => bad(ConditionType::ResolvedRefs, Reason::InvalidKind),
+            (Cause::InvalidKind, Subject::Listener) => bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef),
             (Cause::UnsupportedProtocol, Subject::Route) => {
-                bad("ResolvedRefs", "UnsupportedProtocol")
+                bad(ConditionType::ResolvedRefs, Reason::UnsupportedProtocol)
             }
             (Cause::UnsupportedProtocol | Cause::UnsupportedListener, _) => {
-                bad("Accepted", "UnsupportedProtocol")
+                bad(ConditionType::Accepted, Reason::UnsupportedProtocol)
             }
-            (Cause::NoMatchingParent, _) => bad("Accepted", "NoMatchingParent"),
-            (Cause::NotAllowedByListeners, _) => bad("Accepted", "NotAllowedByListeners"),
-            (Cause::NoMatchingListenerHostname, _) => bad("Accepted", "NoMatchingListenerHostname"),
-            (Cause::HostnameNotGranted, _) => note("Accepted", "HostnameNotGranted"),
-            (Cause::DuplicateHostname, _) => note("Accepted", "Accepted"),
-            (Cause::InvalidCertificateRef, _) => bad("ResolvedRefs", "InvalidCertificateRef"),
-            (Cause::InvalidRouteKinds, _) => bad("ResolvedRefs", "InvalidRouteKinds"),
-            (Cause::ProtocolConflict, _) => bad("Conflicted", "ProtocolConflict"),
-            (Cause::HostnameConflict, _) => bad("Conflicted", "HostnameConflict"),
-            (Cause::NoPort, _) => bad("Programmed", "Pending"),
-            (Cause::OverQuota, _) => bad("Accepted", "OverQuota"),
+            (Cause::NoMatchingParent, _) => bad(ConditionType::Accepted, Reason::NoMatchingParent),
+            (Cause::NotAllowedByListeners, _) => bad(ConditionType::Accepted, Reason::NotAllowedByListeners),
+            (Cause::NoMatchingListenerHostname, _) => bad(ConditionType::Accepted, Reason::NoMatchingListenerHostname),
+            (Cause::HostnameNotGranted, _) => note(ConditionType::Accepted, Reason::HostnameNotGranted),
+            (Cause::DuplicateHostname, _) => note(ConditionType::Accepted, Reason::Accepted),
+            (Cause::InvalidCertificateRef, _) => bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef),
+            (Cause::InvalidRouteKinds, _) => bad(ConditionType::ResolvedRefs, Reason::InvalidRouteKinds),
+            (Cause::ProtocolConflict, _) => bad(ConditionType::Conflicted, Reason::ProtocolConflict),
+            (Cause::HostnameConflict, _) => bad(ConditionType::Conflicted, Reason::HostnameConflict),
+            (Cause::NoPort, _) => bad(ConditionType::Programmed, Reason::Pending),
+            (Cause::OverQuota, _) => bad(ConditionType::Accepted, Reason::QuotaExceeded),
         }
     }
 }

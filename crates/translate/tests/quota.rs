@@ -18,7 +18,7 @@ fn sorted(translation: &Translation, names: &[&str]) -> (String, String) {
         match route_condition(translation, name, "Accepted").unwrap() {
             (Truth::True, ..) => taken += name,
             (_, reason, message) => {
-                assert_eq!(reason, "OverQuota");
+                assert_eq!(reason, "QuotaExceeded");
                 assert!(message.contains("allows 2 routes"), "{message}");
                 over += name;
             }

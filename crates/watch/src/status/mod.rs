@@ -18,7 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
-use postern_refs::status::Statuses;
+use postern_refs::status::{Status, Statuses};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +35,13 @@ const IN_FLIGHT: usize = 8;
 const CONFLICTS: u32 = 5;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The whole status that is written over that of an object to say this; `None` if it says it already.
+/// `now` is RFC 3339.
+#[must_use]
+pub fn merged(object: &Value, desired: &Status, now: &str) -> Option<Value> {
+    merge(object, desired, &[], now)
+}
 
 /// What the writer has done, for metrics and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,157 @@
+//! Pages about clusters in trouble, as in `goldens/<case>/`: `in.yaml` is what people wrote, the
+//! other files are the pages. What the operator and the control plane say of it comes from their own
+//! code (`play.rs`), so no page can tell of conditions that the product does not write.
+//! `UPDATE_GOLDENS=1` writes the pages anew; read the diff.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod play;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use play::{Case, WELL, change, is};
+use postern_consent::RouterVerdict;
+use postern_pages::{Problem, status, text};
+use serde_json::json;
+
+const CASES: &[Case] = &[
+    Case { name: "well", ..WELL },
+    Case {
+        name: "no-class",
+        tenant: false,
+        class: false,
+        ..WELL
+    },
+    Case {
+        name: "no-class-as-tenant",
+        class: false,
+        ..WELL
+    },
+    Case { name: "no-grant", ..WELL },
+    Case { name: "bare-gateway", ..WELL },
+    Case { name: "absent-secret", ..WELL },
+    Case { name: "unsupported-field", ..WELL },
+    Case { name: "no-endpoints", ..WELL },
+    Case {
+        name: "router-refuses",
+        router: |host| RouterVerdict {
+            admitted: Some(false),
+            reason: "HostAlreadyClaimed".into(),
+            message: "route other already exposes this host and is older".into(),
+            ..play::admitted(host)
+        },
+        ..WELL
+    },
+    Case { name: "over-quota", ..WELL },
+    Case {
+        name: "control-plane-down",
+        control_planes: 0,
+        after: |objects| {
+            for object in objects {
+                if is(object, "HTTPRoute", "web") {
+                    change(object, 300);
+                }
+            }
+        },
+        ..WELL
+    },
+    Case {
+        name: "operator-down",
+        tenant: false,
+        lease_age: 600,
+        ..WELL
+    },
+    Case {
+        name: "operator-down-as-tenant",
+        after: |objects| {
+            for object in objects {
+                if is(object, "GatewayInstance", "default") {
+                    object["spec"]["exposure"] = json!({"type": "NodePort"});
+                    change(object, 240);
+                }
+            }
+        },
+        ..WELL
+    },
+];
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+/// Without the codes that colour it.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        plain.push_str(&rest[..at]);
+        let end = rest[at..].find('m').expect("the end of a code");
+        rest = &rest[at + end + 1..];
+    }
+    plain + rest
+}
+
+fn pages(case: &Case) -> Vec<(String, String)> {
+    let input = goldens().join(case.name).join("in.yaml");
+    let input = fs::read_to_string(input).expect("the input of the case");
+    let facts = play::facts(case, &input);
+    let page = status(&facts);
+    let json = serde_json::to_string_pretty(&page).unwrap() + "\n";
+    vec![
+        ("status.txt".into(), plain(&text::status(&page))),
+        ("status.json".into(), json),
+    ]
+}
+
+#[test]
+fn pages_are_as_in_the_goldens() {
+    let update = std::env::var_os("UPDATE_GOLDENS").is_some();
+    let mut wrong = Vec::new();
+    for case in CASES {
+        for (name, page) in pages(case) {
+            let path = goldens().join(case.name).join(name);
+            let known = fs::read_to_string(&path).unwrap_or_default();
+            if update {
+                fs::write(&path, page).unwrap();
+            } else if known != page {
+                wrong.push(format!("{}:\n{page}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "other than the goldens:\n{}", wrong.join("\n"));
+    let there = fs::read_dir(goldens()).unwrap().count();
+    assert_eq!(there, CASES.len(), "a directory without a case");
+}
+
+fn problems(name: &str) -> Vec<Problem> {
+    let case = CASES.iter().find(|case| case.name == name).expect("a case");
+    let input = fs::read_to_string(goldens().join(name).join("in.yaml")).unwrap();
+    status(&play::facts(case, &input)).problems
+}
+
+/// The goldens are read by people; this holds what they are for.
+#[test]
+fn every_trouble_is_told_once_with_its_cause_and_a_next_step() {
+    assert_eq!(problems("well"), []);
+    for (case, kind, reason, cause) in [
+        ("no-class", "Gateway", "ClassNotFound", "no GatewayClass postern"),
+        ("no-class-as-tenant", "GatewayInstance", "ClassNotFound", "no GatewayClass"),
+        ("no-grant", "GatewayInstance", "NotGranted", "no TenantGrant covers the namespace shop"),
+        ("bare-gateway", "Gateway", "InvalidParameters", "no GatewayInstance default"),
+        ("absent-secret", "Gateway", "InvalidCertificateRef", "no Secret shop/cert"),
+        ("unsupported-field", "HTTPRoute", "UnsupportedValue", "spec.rules[0].timeouts"),
+        ("no-endpoints", "HTTPRoute", "NoEndpoints", "Service web port 8080"),
+        ("router-refuses", "Gateway", "RouteNotAdmitted", "HostAlreadyClaimed"),
+        ("over-quota", "HTTPRoute", "QuotaExceeded", "allows 1"),
+        ("control-plane-down", "GatewayInstance", "ControlPlaneDown", "postern-default-controlplane"),
+        ("operator-down", "", "OperatorDown", "renewed its Lease 10 min ago"),
+        ("operator-down-as-tenant", "", "OperatorDown", "for 4 min"),
+    ] {
+        let problems = problems(case);
+        let told: Vec<_> = problems.iter().map(|problem| (&*problem.kind, &*problem.reason)).collect();
+        assert_eq!(told, [(kind, reason)], "{case}");
+        assert!(problems[0].cause.contains(cause), "{case}: {}", problems[0].cause);
+        assert!(!problems[0].next.is_empty(), "{case}");
+    }
+}
