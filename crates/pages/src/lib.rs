@@ -10,18 +10,22 @@
 //! Node, or what stands in another namespace; what was forbidden is told as unknown.
 
 mod advice;
+mod explain;
 mod facts;
 mod find;
 mod problem;
 mod read;
+mod routes;
 pub mod safe;
 mod serving;
 mod status;
 pub mod text;
 
+pub use explain::{EnvoyResource, Explanation, Link, Target, explain};
 pub use facts::{Answer, Facts, Resource};
 pub use find::FOUND;
 pub use problem::{Problem, Step};
+pub use routes::{Asked, Entry, RoutesPage, routes};
 pub use status::{
     GatewayRow, InstanceRow, ListenerRow, Pods, Quota, State, StatusPage, Unknown, status,
 };

@@ -173,7 +173,7 @@ pub fn status(facts: &Facts) -> StatusPage {
     }
 }
 
-fn state(conditions: &[Condition], kind: &str) -> State {
+pub(crate) fn state(conditions: &[Condition], kind: &str) -> State {
     match find(conditions, kind) {
         Some(found) => State {
             status: found.status.clone(),

@@ -4,7 +4,9 @@
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 
+use crate::explain::Explanation;
 use crate::problem::{Problem, Step};
+use crate::routes::{Entry, RoutesPage};
 use crate::safe::line;
 use crate::status::{GatewayRow, InstanceRow, State, StatusPage, Unknown};
 
@@ -245,6 +247,89 @@ fn gateways(columns: &Columns, gateways: &[GatewayRow]) -> String {
         }
     }
     table(&heads, &rows)
+}
+
+/// The page `routes`.
+#[must_use]
+pub fn routes(page: &RoutesPage) -> String {
+    let mut text = String::new();
+    if page.entries.is_empty() {
+        let what = match &page.asked {
+            Some(asked) => format!(
+                "Nobody is known to serve {}{}.",
+                asked.host,
+                asked.path.as_deref().unwrap_or_default()
+            ),
+            None => "No route is known to be served.".into(),
+        };
+        text.push_str(&format!("{}\n", line(&what)));
+    } else {
+        text.push_str(&entries(&page.entries));
+    }
+    text.push('\n');
+    text.push_str(&problems(&page.problems));
+    text.push_str(&unknown(&page.unknown));
+    text
+}
+
+/// Entries of route tables, in the order in which Envoy looks.
+fn entries(entries: &[Entry]) -> String {
+    let heads = ["GATEWAY", "PORT", "HOST", "MATCH", "HTTPROUTE", "RULE", "SERVED BY"];
+    let rows = entries.iter().map(|entry| {
+        let action = match entry.shadowed_by.is_empty() {
+            true => entry.action.clone(),
+            false => format!("never: {} takes all of its requests", entry.shadowed_by),
+        };
+        let style = if entry.serves { GOOD } else { BAD };
+        let cells = vec![
+            entry.gateway.clone(),
+            entry.port.to_string(),
+            entry.host.clone(),
+            entry.matches.clone(),
+            entry.route.clone(),
+            entry.rule.clone(),
+            action,
+        ];
+        (style, cells)
+    });
+    table(&heads, &rows.collect::<Vec<_>>())
+}
+
+/// The page `explain`.
+#[must_use]
+pub fn explain(page: &Explanation) -> String {
+    let title = format!("{} {}/{}", page.kind, page.namespace, page.name);
+    let mut text = format!("{}\n\n", paint(HEADING, &line(&title)));
+    let rows = page.way.iter().map(|link| {
+        let style = match link.good {
+            Some(true) => GOOD,
+            Some(false) => BAD,
+            None => DOUBTFUL,
+        };
+        (style, vec![link.what.clone(), link.name.clone(), link.state.clone()])
+    });
+    text.push_str(&table(&["BY WAY OF", "NAME", "STATE"], &rows.collect::<Vec<_>>()));
+    if !page.entries.is_empty() {
+        text.push('\n');
+        text.push_str(&entries(&page.entries));
+    }
+    if !page.envoy.is_empty() {
+        let rows = page.envoy.iter().map(|resource| {
+            let cells = vec![
+                resource.kind.to_owned(),
+                resource.name.clone(),
+                word(&resource.acknowledged),
+            ];
+            (style(&[&resource.acknowledged]), cells)
+        });
+        text.push('\n');
+        let heads = ["ENVOY RESOURCE", "NAME", "ACKNOWLEDGED"];
+        text.push_str(&table(&heads, &rows.collect::<Vec<_>>()));
+    }
+    text.push('\n');
+    text.push_str(&problems(&page.problems));
+    text.push_str(&unknown(&page.unknown));
+    text
 }
 
 /// What is wrong, one below the other; or that nothing is.

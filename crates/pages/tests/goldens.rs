@@ -12,11 +12,21 @@ use std::path::{Path, PathBuf};
 
 use play::{Case, WELL, change, is};
 use postern_consent::RouterVerdict;
-use postern_pages::{Problem, status, text};
+use postern_pages::{Asked, Problem, Target, explain, routes, status, text};
 use serde_json::json;
 
 const CASES: &[Case] = &[
-    Case { name: "well", ..WELL },
+    Case {
+        name: "well",
+        explain: &["httproute/web", "gateway/default", "gwi/default", "svc/web"],
+        ..WELL
+    },
+    Case {
+        name: "many-routes",
+        routes: &[None, Some("a.shop.example/cart"), Some("nobody.example")],
+        explain: &["httproute/late", "httproute/broken"],
+        ..WELL
+    },
     Case {
         name: "no-class",
         tenant: false,
@@ -28,13 +38,14 @@ const CASES: &[Case] = &[
         class: false,
         ..WELL
     },
-    Case { name: "no-grant", ..WELL },
+    Case { name: "no-grant", explain: &["gwi/default"], ..WELL },
     Case { name: "bare-gateway", ..WELL },
-    Case { name: "absent-secret", ..WELL },
+    Case { name: "absent-secret", explain: &["gateway/default"], ..WELL },
     Case { name: "unsupported-field", ..WELL },
-    Case { name: "no-endpoints", ..WELL },
+    Case { name: "no-endpoints", explain: &["httproute/web"], ..WELL },
     Case {
         name: "router-refuses",
+        explain: &["httproute/web"],
         router: |host| RouterVerdict {
             admitted: Some(false),
             reason: "HostAlreadyClaimed".into(),
@@ -46,6 +57,7 @@ const CASES: &[Case] = &[
     Case { name: "over-quota", ..WELL },
     Case {
         name: "control-plane-down",
+        explain: &["httproute/web"],
         control_planes: 0,
         after: |objects| {
             for object in objects {
@@ -98,10 +110,24 @@ fn pages(case: &Case) -> Vec<(String, String)> {
     let facts = play::facts(case, &input);
     let page = status(&facts);
     let json = serde_json::to_string_pretty(&page).unwrap() + "\n";
-    vec![
+    let mut all = vec![
         ("status.txt".into(), plain(&text::status(&page))),
         ("status.json".into(), json),
-    ]
+    ];
+    for asked in case.routes {
+        let page = routes(&facts, asked.map(|asked| Asked::parse(asked).unwrap()));
+        let name = match asked {
+            Some(asked) => format!("routes-{}.txt", asked.replace('/', "-")),
+            None => "routes.txt".into(),
+        };
+        all.push((name, plain(&text::routes(&page))));
+    }
+    for object in case.explain {
+        let page = explain(&facts, &Target::parse(object).unwrap()).unwrap();
+        let name = format!("explain-{}.txt", object.replace('/', "-"));
+        all.push((name, plain(&text::explain(&page))));
+    }
+    all
 }
 
 #[test]

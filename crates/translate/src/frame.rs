@@ -406,11 +406,16 @@ fn host_of(spec: &objects::Listener) -> Host {
 }
 
 fn table_id(gateway: &Key, spec: &objects::Listener, tls: bool) -> TableId {
-    let base = format!("{}/{}/{}", gateway.namespace, gateway.name, spec.port);
-    TableId(if tls {
-        format!("{base}/{}", spec.name).into()
-    } else {
-        base.into()
+    table_name(gateway, spec.port, tls.then_some(&*spec.name))
+}
+
+/// The name of the route table of a Gateway's port; with HTTPS each listener has one of its own.
+#[must_use]
+pub fn table_name(gateway: &Key, port: u16, listener: Option<&str>) -> TableId {
+    let base = format!("{}/{}/{port}", gateway.namespace, gateway.name);
+    TableId(match listener {
+        Some(listener) => format!("{base}/{listener}").into(),
+        None => base.into(),
     })
 }
 
@@ -567,7 +572,9 @@ fn served(
     made
 }
 
-fn served_name(gateway: &Key, port: u16, container_port: u16) -> Text {
+/// The name of the Envoy listener for a Gateway's port at a container port.
+#[must_use]
+pub fn served_name(gateway: &Key, port: u16, container_port: u16) -> Text {
     format!(
         "{}/{}/{port}/{container_port}",
         gateway.namespace, gateway.name

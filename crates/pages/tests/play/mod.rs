@@ -39,6 +39,8 @@ pub struct Case {
     pub lease_age: i64,
     /// What happens after all statuses were written.
     pub after: fn(&mut Vec<Value>),
+    /// What is asked of the page `routes`.
+    pub routes: &'static [Option<&'static str>],
     /// What is explained.
     pub explain: &'static [&'static str],
 }
@@ -53,6 +55,7 @@ pub const WELL: Case = Case {
     envoys: 1,
     lease_age: 2,
     after: |_| {},
+    routes: &[None],
     explain: &[],
 };
 
