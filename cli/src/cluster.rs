@@ -58,7 +58,10 @@ impl Access {
         runtime.block_on(async {
             match tokio::time::timeout(PATIENCE, self.facts(all)).await {
                 Ok(facts) => facts,
-                Err(_) => bail!("the API server did not answer within {} s", PATIENCE.as_secs()),
+                Err(_) => bail!(
+                    "the API server did not answer within {} s",
+                    PATIENCE.as_secs()
+                ),
             }
         })
     }
@@ -103,9 +106,7 @@ impl Access {
             facts.answers.insert(resource, answer);
         }
         if all && facts.answers[&Resource::GatewayInstance] == Answer::Forbidden {
-            bail!(
-                "you may not list gatewayinstances in all namespaces; name one with --namespace"
-            );
+            bail!("you may not list gatewayinstances in all namespaces; name one with --namespace");
         }
         let names = facts.class_names();
         let classes = names
@@ -233,7 +234,10 @@ async fn get(client: &Client, path: &str) -> anyhow::Result<Result<Value, Answer
             401 => bail!("it does not know you: {}", status.message),
             403 => Answer::Forbidden,
             // Only what is about an object names it.
-            404 => match status.details.is_some_and(|details| !details.name.is_empty()) {
+            404 => match status
+                .details
+                .is_some_and(|details| !details.name.is_empty())
+            {
                 true => Answer::Known(Vec::new()),
                 false => Answer::NotServed,
             },

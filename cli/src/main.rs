@@ -21,7 +21,7 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use cluster::Access;
-use postern_pages::safe;
+use postern_pages::{Asked, Target, safe};
 use serde::Serialize;
 
 /// Something is wrong with the objects.
@@ -86,6 +86,32 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    /// Says who serves which host and path, in the order in which Envoy looks, and why others do not.
+    ///
+    /// What is told is computed from the routes as they are written now, by the code of the control
+    /// plane.
+    #[command(after_help = EXIT_CODES)]
+    Routes {
+        /// A host, or a host and a path (shop.example/cart): only what a request for it may meet.
+        #[arg(value_name = "HOST[/PATH]")]
+        asked: Option<String>,
+        #[command(flatten)]
+        access: Access,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Says what stands between an object and Envoy: what it depends on, what Envoys are sent for it,
+    /// whether they acknowledged it, and what stops it.
+    #[command(after_help = EXIT_CODES)]
+    Explain {
+        /// The object: gatewayinstance, gateway, httproute or service, a slash, and its name.
+        #[arg(value_name = "KIND/NAME")]
+        object: String,
+        #[command(flatten)]
+        access: Access,
+        #[command(flatten)]
+        form: Form,
+    },
 }
 
 /// How to write what was found.
@@ -134,8 +160,21 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
-        Err(error) => failed(&format!("{error:#}")),
+        Err(error) => failed(&chain(&error)),
     }
+}
+
+/// An error and what caused it; what a cause repeats is said once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn failed(why: &str) -> ExitCode {
@@ -166,6 +205,28 @@ fn run(command: Command) -> anyhow::Result<bool> {
         } => {
             let page = postern_pages::status(&access.ask(all_namespaces)?);
             form.write(&page, postern_pages::text::status(&page))?;
+            Ok(page.ok)
+        }
+        Command::Routes {
+            asked,
+            access,
+            form,
+        } => {
+            let asked = asked.map(|text| Asked::parse(&text)).transpose();
+            let asked = asked.map_err(anyhow::Error::msg)?;
+            let page = postern_pages::routes(&access.ask(false)?, asked);
+            form.write(&page, postern_pages::text::routes(&page))?;
+            Ok(page.ok)
+        }
+        Command::Explain {
+            object,
+            access,
+            form,
+        } => {
+            let target = Target::parse(&object).map_err(anyhow::Error::msg)?;
+            let page = postern_pages::explain(&access.ask(false)?, &target);
+            let page = page.map_err(anyhow::Error::msg)?;
+            form.write(&page, postern_pages::text::explain(&page))?;
             Ok(page.ok)
         }
     }

@@ -90,7 +90,10 @@ fn grant(context: &Context<'_>, what: &str) -> Step {
             format!("{what} in the TenantGrant {name}"),
             format!("kubectl edit tenantgrant {name}"),
         ),
-        _ => Step::admin(format!("{what} in a TenantGrant"), "kubectl get tenantgrants"),
+        _ => Step::admin(
+            format!("{what} in a TenantGrant"),
+            "kubectl get tenantgrants",
+        ),
     }
 }
 
@@ -107,6 +110,10 @@ fn logs(subject: &Subject<'_>, context: &Context<'_>) -> Step {
 fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<Step> {
     let command = |rest: &str| subject.command(rest);
     match reason {
+        // It is accepted, but for what the message names.
+        Reason::Accepted if subject.kind == "HTTPRoute" => {
+            vec![edit(subject, context, "correct the field, or remove it")]
+        }
         // Good ones; if such a condition is in its bad state, what it says is all that is known.
         Reason::Accepted
         | Reason::SupportedVersion
@@ -117,7 +124,10 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
         | Reason::Ready => vec![read_again(subject)],
 
         Reason::NotGranted => vec![
-            Step::tenant("hand the TenantGrant to your platform's admins, as grant.yaml", ""),
+            Step::tenant(
+                "hand the TenantGrant to your platform's admins, as grant.yaml",
+                "",
+            ),
             apply_grant("review it, and apply it"),
         ],
         Reason::ExposureNotGranted => vec![
@@ -129,7 +139,11 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
             grant(context, "or add the hostname"),
         ],
         Reason::AddressPoolNotGranted => vec![
-            edit(subject, context, "ask for a pool that is granted, or for none"),
+            edit(
+                subject,
+                context,
+                "ask for a pool that is granted, or for none",
+            ),
             grant(context, "or add the pool"),
         ],
         Reason::QuotaExceeded => vec![
@@ -149,7 +163,11 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
                 "create the GatewayInstance: apply this, as instance.yaml",
                 command("apply -f instance.yaml"),
             ),
-            edit(subject, context, "or name another in spec.infrastructure.parametersRef"),
+            edit(
+                subject,
+                context,
+                "or name another in spec.infrastructure.parametersRef",
+            ),
         ],
         Reason::InvalidParameters => vec![Step::admin(
             "correct or remove spec.parametersRef of the GatewayClass",
@@ -172,7 +190,11 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
         }
         Reason::NoPortLeft => vec![edit(subject, context, "use fewer ports")],
         Reason::UnsupportedAddress | Reason::AddressNotUsable => {
-            vec![edit(subject, context, "remove spec.addresses, or ask for another")]
+            vec![edit(
+                subject,
+                context,
+                "remove spec.addresses, or ask for another",
+            )]
         }
         Reason::AddressNotAssigned => {
             let service = names::gateway_service(context.gateway());
@@ -189,7 +211,10 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
             ),
         ],
         Reason::Pending => vec![
-            Step::tenant("wait a few seconds, and ask again", format!("kubectl postern status -n {}", subject.namespace)),
+            Step::tenant(
+                "wait a few seconds, and ask again",
+                format!("kubectl postern status -n {}", subject.namespace),
+            ),
             logs(subject, context),
         ],
         Reason::InvalidCertificateRef => certificates(subject, context),
@@ -205,7 +230,11 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
         ],
         Reason::BackendNotFound => vec![
             Step::tenant("see which Services there are", command("get services")),
-            edit(subject, context, "correct the name or the port, or create the Service"),
+            edit(
+                subject,
+                context,
+                "correct the name or the port, or create the Service",
+            ),
         ],
         Reason::RouteNotAdmitted => vec![
             Step::tenant(
@@ -249,7 +278,11 @@ fn steps(subject: &Subject<'_>, reason: Reason, context: &Context<'_>) -> Vec<St
             "hand the policy to the owner of the backend, who applies it",
             "",
         )],
-        Reason::OlderClaim => vec![edit(subject, context, "remove this claim, or the older one")],
+        Reason::OlderClaim => vec![edit(
+            subject,
+            context,
+            "remove this claim, or the older one",
+        )],
     }
 }
 
@@ -289,7 +322,11 @@ mod tests {
                 }],
                 ..Context::default()
             };
-            for reason in ["InvalidCertificateRef", "RouteNotAdmitted", "NoMatchingParent"] {
+            for reason in [
+                "InvalidCertificateRef",
+                "RouteNotAdmitted",
+                "NoMatchingParent",
+            ] {
                 let steps = about(&subject, reason, &context);
                 let mut runs = steps.iter().map(|step| &step.run);
                 assert!(runs.any(|run| run.contains("NAME")), "{steps:?}");

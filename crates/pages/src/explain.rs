@@ -9,7 +9,7 @@ use postern_translate::{served_name, table_name};
 use serde::Serialize;
 
 use crate::facts::{Facts, Resource};
-use crate::find::problems;
+use crate::find::{behind, problems};
 use crate::problem::Problem;
 use crate::read::{Condition, Gateway, Id, Instance, Route, World, find};
 use crate::routes::{Entry, entries, listener_of};
@@ -97,7 +97,11 @@ impl Target {
             return Err(format!("{text:?} is not KIND/NAME; kinds are {known}"));
         };
         // `httproutes.gateway.networking.k8s.io` means the same.
-        let word = kind.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        let word = kind
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let found = KINDS.iter().find(|(_, words)| words.contains(&&*word));
         match found {
             Some((kind, _)) if !name.is_empty() => Ok(Target {
@@ -131,6 +135,8 @@ pub fn explain(facts: &Facts, target: &Target) -> Result<Explanation, String> {
         entries: Vec::new(),
         envoy: Vec::new(),
         about: BTreeSet::new(),
+        whole: matches!(target.kind, Resource::GatewayInstance | Resource::Gateway),
+        behind: None,
     };
     match target.kind {
         Resource::GatewayInstance => maker.instance_target(&id, all),
@@ -142,7 +148,6 @@ pub fn explain(facts: &Facts, target: &Target) -> Result<Explanation, String> {
         Resource::HttpRoute => maker.route_target(&id, all),
         _ => maker.service_target(&id, all),
     }
-    maker.resources();
     let mut problems = problems(facts, &world, serving.as_deref());
     problems.retain(|problem| {
         let object = (
@@ -151,6 +156,8 @@ pub fn explain(facts: &Facts, target: &Target) -> Result<Explanation, String> {
         );
         problem.kind.is_empty() || maker.about.contains(&object)
     });
+    maker.behind = behind(&problems);
+    maker.resources();
     Ok(Explanation {
         ok: problems.is_empty(),
         kind: target.kind.kind(),
@@ -184,7 +191,10 @@ fn is_there(facts: &Facts, target: &Target, id: &Id) -> Result<(), String> {
         true => "there is none".to_owned(),
         false => format!("there is {}", names.join(", ")),
     };
-    Err(format!("there is no {kind} {} in the namespace {}; {there}", id.1, id.0))
+    Err(format!(
+        "there is no {kind} {} in the namespace {}; {there}",
+        id.1, id.0
+    ))
 }
 
 fn gateway_of(entry: &Entry) -> Id {
@@ -201,6 +211,10 @@ struct Maker<'a> {
     envoy: Vec<EnvoyResource>,
     /// What problems may be about: kind, and namespace and name.
     about: BTreeSet<(String, Id)>,
+    /// Whether all listeners matter, not only those that have entries.
+    whole: bool,
+    /// Whether what is acknowledged may be older than what is written: why.
+    behind: Option<&'static str>,
 }
 
 impl Maker<'_> {
@@ -222,9 +236,13 @@ impl Maker<'_> {
         self.instance(id);
         self.entries = all;
         let world = self.world;
-        let own = world.gateways.values().filter(|gateway| gateway.instance() == *id);
+        let own = world
+            .gateways
+            .values()
+            .filter(|gateway| gateway.instance() == *id);
         let own: Vec<Id> = own.map(|gateway| gateway.meta.id()).collect();
-        self.entries.retain(|entry| own.contains(&gateway_of(entry)));
+        self.entries
+            .retain(|entry| own.contains(&gateway_of(entry)));
         for gateway in &own {
             self.gateway(gateway);
         }
@@ -320,7 +338,8 @@ impl Maker<'_> {
             }
             Some(contract) => {
                 let known = contract.instance.generation;
-                let state = format!("of generation {known} of the instance, which is at {generation}");
+                let state =
+                    format!("of generation {known} of the instance, which is at {generation}");
                 (state, Some(false))
             }
         };
@@ -361,15 +380,14 @@ impl Maker<'_> {
         self.envoy = resources.collect();
     }
 
-    fn of_gateway(
-        &self,
-        entitled: &EntitledGateway,
-        gateway: &Gateway,
-        found: &mut Resources,
-    ) {
+    fn of_gateway(&self, entitled: &EntitledGateway, gateway: &Gateway, found: &mut Resources) {
         let id = gateway.meta.id();
         let key = Key::new(&*id.0, &*id.1);
-        let entries: Vec<&Entry> = self.entries.iter().filter(|entry| gateway_of(entry) == id).collect();
+        let entries: Vec<&Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| gateway_of(entry) == id)
+            .collect();
         for listener in &gateway.listeners {
             let tls = listener.protocol == "HTTPS";
             let of_listener = |entry: &&&Entry| {
@@ -379,19 +397,30 @@ impl Maker<'_> {
             };
             let here: Vec<&&Entry> = entries.iter().filter(of_listener).collect();
             // What is explained is a Gateway or more, or has something at this listener.
-            if !entries.is_empty() && here.is_empty() {
+            if !self.whole && here.is_empty() {
                 continue;
             }
             let told = gateway.listener_status(&listener.name);
             let told = told.map(|told| &*told.conditions).unwrap_or_default();
-            let acknowledged = state(told, "Programmed");
+            // A condition from before a change tells nothing of what came after.
+            let acknowledged = match self.behind {
+                None => state(told, "Programmed"),
+                Some(why) => State {
+                    status: "Unknown".into(),
+                    reason: why.into(),
+                },
+            };
             let mut note = |order, kind, name: &str| {
                 let known = found.entry((order, kind, name.to_owned())).or_default();
                 if known.status != "True" {
                     known.clone_from(&acknowledged);
                 }
             };
-            for port in entitled.ports.iter().filter(|port| port.port == listener.port) {
+            for port in entitled
+                .ports
+                .iter()
+                .filter(|port| port.port == listener.port)
+            {
                 let name = served_name(&key, port.port, port.container_port);
                 note(0, "listener", &name);
             }
@@ -408,12 +437,16 @@ impl Maker<'_> {
 fn conditions(all: &[Condition], kinds: &[&str]) -> (String, Option<bool>) {
     let told = kinds.iter().filter_map(|kind| find(all, kind));
     let told: Vec<&Condition> = told.collect();
+    let word = |kind: &str| match kind {
+        "ResolvedRefs" => "resolved".to_owned(),
+        kind => kind.to_ascii_lowercase(),
+    };
     let words: Vec<String> = told
         .iter()
         .map(|found| match (&*found.status, &*found.reason) {
-            ("True", _) => found.kind.to_ascii_lowercase(),
-            ("False", reason) => format!("not {}: {reason}", found.kind.to_ascii_lowercase()),
-            (_, reason) => format!("{} unknown: {reason}", found.kind.to_ascii_lowercase()),
+            ("True", _) => word(&found.kind),
+            ("False", reason) => format!("not {}: {reason}", word(&found.kind)),
+            (_, reason) => format!("{} unknown: {reason}", word(&found.kind)),
         })
         .collect();
     match told.is_empty() {
@@ -446,8 +479,14 @@ mod tests {
                 name: name.into(),
             })
         };
-        assert_eq!(Target::parse("gwi/default"), target(Resource::GatewayInstance, "default"));
-        assert_eq!(Target::parse("HTTPRoute/web"), target(Resource::HttpRoute, "web"));
+        assert_eq!(
+            Target::parse("gwi/default"),
+            target(Resource::GatewayInstance, "default")
+        );
+        assert_eq!(
+            Target::parse("HTTPRoute/web"),
+            target(Resource::HttpRoute, "web")
+        );
         let whole = Target::parse("gateways.gateway.networking.k8s.io/web");
         assert_eq!(whole, target(Resource::Gateway, "web"));
         for wrong in ["web", "pod/web", "gateway/", "/web", ""] {

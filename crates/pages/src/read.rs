@@ -218,7 +218,6 @@ pub(crate) struct Route {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deployment {
-    pub meta: Meta,
     pub wanted: i64,
     pub available: i64,
     /// Why it has fewer, as far as it says.
@@ -375,13 +374,12 @@ fn route(object: &Value, meta: Meta) -> Route {
     }
 }
 
-fn deployment(object: &Value, meta: Meta) -> Deployment {
+fn deployment(object: &Value, _: Meta) -> Deployment {
     let conditions: Vec<Condition> = list(object, "/status/conditions");
     // What keeps pods from being made tells more than that there are too few.
     let failure = find(&conditions, "ReplicaFailure").filter(|found| found.status == "True");
     let stuck = find(&conditions, "Progressing").filter(|found| found.status == "False");
     Deployment {
-        meta,
         wanted: object
             .pointer("/spec/replicas")
             .and_then(Value::as_i64)

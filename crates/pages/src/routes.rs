@@ -11,7 +11,7 @@ use postern_model::{
 use serde::Serialize;
 
 use crate::facts::Facts;
-use crate::find::problems;
+use crate::find::{behind, problems};
 use crate::problem::Problem;
 use crate::read::{Gateway, Id, World};
 use crate::serving::{Serving, ready, service_of, serving};
@@ -29,6 +29,8 @@ pub struct RoutesPage {
     pub asked: Option<Asked>,
     /// The entries: for each Gateway, port and host in the order in which Envoy looks.
     pub entries: Vec<Entry>,
+    /// Why Envoys may still hold what was before, as the reason of a problem; null if they do not.
+    pub behind: Option<&'static str>,
     /// What keeps routes from serving.
     pub problems: Vec<Problem>,
     /// What is not known.
@@ -84,10 +86,16 @@ impl Asked {
             Some(at) => (&rest[..at], Some(&rest[at..])),
             None => (rest, None),
         };
-        let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        let host = host
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-.*_".contains(c);
         if host.is_empty() || !host.chars().all(is_name) {
-            return Err(format!("{text:?} names no host; write for example shop.example/cart"));
+            return Err(format!(
+                "{text:?} names no host; write for example shop.example/cart"
+            ));
         }
         let path = path.map(|path| path.split(['?', '#']).next().unwrap_or_default().to_owned());
         Ok(Asked { host, path })
@@ -117,6 +125,7 @@ pub fn routes(facts: &Facts, asked: Option<Asked>) -> RoutesPage {
         namespace: facts.namespace.clone(),
         asked,
         entries,
+        behind: behind(&problems),
         problems,
         unknown: unknown(facts),
     }
@@ -131,7 +140,11 @@ fn concerns(problem: &Problem, asked: &Asked, world: &World, entries: &[Entry]) 
     let id = (problem.namespace.clone(), problem.name.clone());
     let name = format!("{}/{}", id.0, id.1);
     let host = Host::parse(&asked.host);
-    let hosts = world.routes.get(&id).map(|route| &*route.hostnames).unwrap_or_default();
+    let hosts = world
+        .routes
+        .get(&id)
+        .map(|route| &*route.hostnames)
+        .unwrap_or_default();
     entries.iter().any(|entry| entry.route == name)
         || hosts.is_empty()
         || hosts.iter().any(|known| Host::parse(known).covers(&host))
@@ -157,7 +170,7 @@ impl Found {
 }
 
 /// All entries of an instance, in the order in which Envoy looks.
-pub(crate) fn entries(serving: &Serving<'_>, world: &World) -> Vec<Found> {
+pub(crate) fn entries(serving: &Serving, world: &World) -> Vec<Found> {
     let mut found = Vec::new();
     for proxy in serving.translation.proxies.values() {
         for (id, table) in proxy.tables.iter() {
@@ -200,7 +213,11 @@ pub(crate) fn entries(serving: &Serving<'_>, world: &World) -> Vec<Found> {
 fn one(proxy: &Proxy, entry: &RouteEntry) -> Entry {
     let (action, serves) = action(proxy, &entry.action);
     // `spec.rules[0].matches[1]`: the rule is what people look for.
-    let rule = entry.origin.field.strip_prefix("spec.").unwrap_or(&entry.origin.field);
+    let rule = entry
+        .origin
+        .field
+        .strip_prefix("spec.")
+        .unwrap_or(&entry.origin.field);
     Entry {
         namespace: String::new(),
         gateway: String::new(),
@@ -243,11 +260,16 @@ fn conditions(matcher: &Match) -> String {
 fn action(proxy: &Proxy, action: &Action) -> (String, bool) {
     match action {
         Action::Redirect(redirect) => (self::redirect(redirect), true),
-        Action::Fixed(fixed) => (format!("answers {}: {}", fixed.status, fixed.because), false),
+        Action::Fixed(fixed) => (
+            format!("answers {}: {}", fixed.status, fixed.because),
+            false,
+        ),
         Action::Forward(backends) => {
             let several = backends.len() > 1;
-            let all: Vec<(String, bool)> =
-                backends.iter().map(|one| backend(proxy, one, several)).collect();
+            let all: Vec<(String, bool)> = backends
+                .iter()
+                .map(|one| backend(proxy, one, several))
+                .collect();
             let serves = all.iter().all(|(_, serves)| *serves);
             let texts: Vec<String> = all.into_iter().map(|(text, _)| text).collect();
             (texts.join(", "), serves)
@@ -316,7 +338,9 @@ fn answering(entries: Vec<Found>, asked: &Asked) -> Vec<Found> {
     // The most specific sorts first.
     let mut best: BTreeMap<(Id, u16), Host> = BTreeMap::new();
     for found in entries.iter().filter(|found| found.host.covers(&host)) {
-        let best = best.entry(found.place()).or_insert_with(|| found.host.clone());
+        let best = best
+            .entry(found.place())
+            .or_insert_with(|| found.host.clone());
         if found.host < *best {
             *best = found.host.clone();
         }
@@ -368,7 +392,12 @@ pub(crate) fn listener_of<'a>(
         .listeners
         .iter()
         .filter(|listener| listener.port == port)
-        .map(|listener| (Host::parse(listener.hostname.as_deref().unwrap_or("*")), listener))
+        .map(|listener| {
+            (
+                Host::parse(listener.hostname.as_deref().unwrap_or("*")),
+                listener,
+            )
+        })
         .filter(|(known, _)| known.covers(&host))
         .collect();
     here.sort_by(|left, right| left.0.cmp(&right.0));

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use postern_api::entitlement::EntitlementStatus;
 use postern_model::{Action, ClusterId, Endpoints, Health, Target};
 use postern_refs::Kind;
 use postern_translate::{Memo, Settings, Translation, translate};
@@ -17,9 +16,7 @@ use crate::facts::{Facts, Resource};
 use crate::read::{Gateway, Id, World, find};
 
 /// What an instance's Envoys serve.
-pub(crate) struct Serving<'a> {
-    pub instance: &'a Id,
-    pub entitlement: &'a EntitlementStatus,
+pub(crate) struct Serving {
     pub translation: Translation,
 }
 
@@ -32,7 +29,7 @@ const NEEDED: [(Resource, Kind); 4] = [
 ];
 
 /// What is served, by instance; `None` if something that is needed for it is not known.
-pub(crate) fn serving<'a>(facts: &Facts, world: &'a World) -> Option<Vec<Serving<'a>>> {
+pub(crate) fn serving(facts: &Facts, world: &World) -> Option<Vec<Serving>> {
     let known = |resource| facts.knows(resource);
     if !(known(Resource::Entitlement) && NEEDED.iter().all(|(resource, _)| known(*resource))) {
         return None;
@@ -49,11 +46,9 @@ pub(crate) fn serving<'a>(facts: &Facts, world: &'a World) -> Option<Vec<Serving
         }
     }
     let snapshot = store.snapshot();
-    let all = world.entitlements.iter().map(|(instance, entitlement)| {
+    let all = world.entitlements.values().map(|entitlement| {
         let mut memo = Memo::new(Settings::default());
         Serving {
-            instance,
-            entitlement,
             translation: translate(&snapshot, entitlement, &mut memo),
         }
     });
@@ -124,17 +119,14 @@ pub(crate) fn service_of(cluster: &ClusterId) -> Option<(Id, String)> {
 }
 
 /// How many endpoints of a cluster are ready.
-pub(crate) fn ready(
-    endpoints: &BTreeMap<ClusterId, Arc<Endpoints>>,
-    cluster: &ClusterId,
-) -> usize {
+pub(crate) fn ready(endpoints: &BTreeMap<ClusterId, Arc<Endpoints>>, cluster: &ClusterId) -> usize {
     let of = endpoints.get(cluster).into_iter();
     of.flat_map(|of| &of.endpoints)
         .filter(|endpoint| endpoint.health == Health::Ready)
         .count()
 }
 
-impl Serving<'_> {
+impl Serving {
     /// Each route and Service of which no endpoint is ready, once.
     pub(crate) fn without_endpoints(&self) -> BTreeSet<WithoutEndpoints> {
         let mut found = BTreeSet::new();
@@ -152,7 +144,10 @@ impl Serving<'_> {
                         continue;
                     }
                     found.extend(service_of(cluster).map(|(service, port)| WithoutEndpoints {
-                        route: (entry.origin.namespace.to_string(), entry.origin.name.to_string()),
+                        route: (
+                            entry.origin.namespace.to_string(),
+                            entry.origin.name.to_string(),
+                        ),
                         service,
                         port,
                     }));

@@ -223,7 +223,11 @@ fn quotas(facts: &Facts, world: &World, entitled: &EntitlementStatus) -> Vec<Quo
         let named = world.routes.values().filter(|route| {
             let namespace = &route.meta.namespace;
             let mut parents = route.parents.iter();
-            parents.any(|parent| parent.gateway(namespace).is_some_and(|to| ours.contains(&to)))
+            parents.any(|parent| {
+                parent
+                    .gateway(namespace)
+                    .is_some_and(|to| ours.contains(&to))
+            })
         });
         named.count() as u64
     });
@@ -252,7 +256,10 @@ fn quotas(facts: &Facts, world: &World, entitled: &EntitlementStatus) -> Vec<Quo
 
 fn pods(world: &World, id: &Id, entitled: Option<&EntitlementStatus>) -> Vec<Pods> {
     let names = InstanceNames::new(&id.1);
-    let shards = entitled.map(|entitled| &entitled.shards).into_iter().flatten();
+    let shards = entitled
+        .map(|entitled| &entitled.shards)
+        .into_iter()
+        .flatten();
     let envoys = shards.map(|shard| ("envoy", names.envoy(&shard.name)));
     std::iter::once(("control plane", names.control_plane()))
         .chain(envoys)
@@ -278,7 +285,8 @@ fn gateway_row(world: &World, gateway: &Gateway) -> GatewayRow {
     let listeners = gateway.listeners.iter().map(|listener| {
         let told = gateway.listener_status(&listener.name);
         let here = addresses.iter().filter(|address| {
-            address.gateway == gateway.meta.name && address.listener_port == i32::from(listener.port)
+            address.gateway == gateway.meta.name
+                && address.listener_port == i32::from(listener.port)
         });
         ListenerRow {
             name: listener.name.clone(),
@@ -299,7 +307,8 @@ fn gateway_row(world: &World, gateway: &Gateway) -> GatewayRow {
         class: gateway.class.clone(),
         accepted: state(&gateway.conditions, "Accepted"),
         programmed: state(&gateway.conditions, "Programmed"),
-        exposed: find(&gateway.conditions, "Exposed").map(|_| state(&gateway.conditions, "Exposed")),
+        exposed: find(&gateway.conditions, "Exposed")
+            .map(|_| state(&gateway.conditions, "Exposed")),
         listeners: listeners.collect(),
         instance: instance.1,
     }

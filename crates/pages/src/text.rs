@@ -92,8 +92,13 @@ pub fn status(page: &StatusPage) -> String {
         Some(namespace) => format!("in the namespace {}", line(namespace)),
         None => "in any namespace".into(),
     };
+    let is_unknown = |kind: &str| page.unknown.iter().any(|one| one.kind == kind);
     let mut text = String::new();
-    if page.instances.is_empty() {
+    if is_unknown("GatewayInstance") {
+        text.push_str(&format!(
+            "Which GatewayInstances there are {whose} is not known.\n"
+        ));
+    } else if page.instances.is_empty() {
         text.push_str(&format!("There is no GatewayInstance {whose}.\n"));
     } else {
         text.push_str(&instances(&columns, &page.instances));
@@ -102,7 +107,9 @@ pub fn status(page: &StatusPage) -> String {
         }
     }
     text.push('\n');
-    if page.gateways.is_empty() {
+    if is_unknown("Gateway") {
+        text.push_str(&format!("Which Gateways there are {whose} is not known.\n"));
+    } else if page.gateways.is_empty() {
         text.push_str(&format!("There is no Gateway of ours {whose}.\n"));
     } else {
         text.push_str(&gateways(&columns, &page.gateways));
@@ -241,9 +248,16 @@ fn gateways(columns: &Columns, gateways: &[GatewayRow]) -> String {
                 format!("{} {}", listener.port, listener.protocol),
                 listener.routes.to_string(),
                 word(programmed),
-                if address.is_empty() { "-".into() } else { address },
+                if address.is_empty() {
+                    "-".into()
+                } else {
+                    address
+                },
             ];
-            rows.push((style(&[programmed]), columns.cells(&gateway.namespace, cells)));
+            rows.push((
+                style(&[programmed]),
+                columns.cells(&gateway.namespace, cells),
+            ));
         }
     }
     table(&heads, &rows)
@@ -266,6 +280,11 @@ pub fn routes(page: &RoutesPage) -> String {
     } else {
         text.push_str(&entries(&page.entries));
     }
+    if let Some(why) = page.behind {
+        let said =
+            format!("This is as it is written now; Envoys may still hold what was before ({why}).");
+        text.push_str(&format!("\n{}\n", paint(DOUBTFUL, &said)));
+    }
     text.push('\n');
     text.push_str(&problems(&page.problems));
     text.push_str(&unknown(&page.unknown));
@@ -274,7 +293,15 @@ pub fn routes(page: &RoutesPage) -> String {
 
 /// Entries of route tables, in the order in which Envoy looks.
 fn entries(entries: &[Entry]) -> String {
-    let heads = ["GATEWAY", "PORT", "HOST", "MATCH", "HTTPROUTE", "RULE", "SERVED BY"];
+    let heads = [
+        "GATEWAY",
+        "PORT",
+        "HOST",
+        "MATCH",
+        "HTTPROUTE",
+        "RULE",
+        "SERVED BY",
+    ];
     let rows = entries.iter().map(|entry| {
         let action = match entry.shadowed_by.is_empty() {
             true => entry.action.clone(),
@@ -306,9 +333,15 @@ pub fn explain(page: &Explanation) -> String {
             Some(false) => BAD,
             None => DOUBTFUL,
         };
-        (style, vec![link.what.clone(), link.name.clone(), link.state.clone()])
+        (
+            style,
+            vec![link.what.clone(), link.name.clone(), link.state.clone()],
+        )
     });
-    text.push_str(&table(&["BY WAY OF", "NAME", "STATE"], &rows.collect::<Vec<_>>()));
+    text.push_str(&table(
+        &["BY WAY OF", "NAME", "STATE"],
+        &rows.collect::<Vec<_>>(),
+    ));
     if !page.entries.is_empty() {
         text.push('\n');
         text.push_str(&entries(&page.entries));

@@ -38,11 +38,29 @@ const CASES: &[Case] = &[
         class: false,
         ..WELL
     },
-    Case { name: "no-grant", explain: &["gwi/default"], ..WELL },
-    Case { name: "bare-gateway", ..WELL },
-    Case { name: "absent-secret", explain: &["gateway/default"], ..WELL },
-    Case { name: "unsupported-field", ..WELL },
-    Case { name: "no-endpoints", explain: &["httproute/web"], ..WELL },
+    Case {
+        name: "no-grant",
+        explain: &["gwi/default"],
+        ..WELL
+    },
+    Case {
+        name: "bare-gateway",
+        ..WELL
+    },
+    Case {
+        name: "absent-secret",
+        explain: &["gateway/default"],
+        ..WELL
+    },
+    Case {
+        name: "unsupported-field",
+        ..WELL
+    },
+    Case {
+        name: "no-endpoints",
+        explain: &["httproute/web"],
+        ..WELL
+    },
     Case {
         name: "router-refuses",
         explain: &["httproute/web"],
@@ -54,7 +72,10 @@ const CASES: &[Case] = &[
         },
         ..WELL
     },
-    Case { name: "over-quota", ..WELL },
+    Case {
+        name: "over-quota",
+        ..WELL
+    },
     Case {
         name: "control-plane-down",
         explain: &["httproute/web"],
@@ -145,7 +166,11 @@ fn pages_are_as_in_the_goldens() {
             }
         }
     }
-    assert!(wrong.is_empty(), "other than the goldens:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "other than the goldens:\n{}",
+        wrong.join("\n")
+    );
     let there = fs::read_dir(goldens()).unwrap().count();
     assert_eq!(there, CASES.len(), "a directory without a case");
 }
@@ -161,23 +186,138 @@ fn problems(name: &str) -> Vec<Problem> {
 fn every_trouble_is_told_once_with_its_cause_and_a_next_step() {
     assert_eq!(problems("well"), []);
     for (case, kind, reason, cause) in [
-        ("no-class", "Gateway", "ClassNotFound", "no GatewayClass postern"),
-        ("no-class-as-tenant", "GatewayInstance", "ClassNotFound", "no GatewayClass"),
-        ("no-grant", "GatewayInstance", "NotGranted", "no TenantGrant covers the namespace shop"),
-        ("bare-gateway", "Gateway", "InvalidParameters", "no GatewayInstance default"),
-        ("absent-secret", "Gateway", "InvalidCertificateRef", "no Secret shop/cert"),
-        ("unsupported-field", "HTTPRoute", "UnsupportedValue", "spec.rules[0].timeouts"),
-        ("no-endpoints", "HTTPRoute", "NoEndpoints", "Service web port 8080"),
-        ("router-refuses", "Gateway", "RouteNotAdmitted", "HostAlreadyClaimed"),
+        (
+            "no-class",
+            "Gateway",
+            "ClassNotFound",
+            "no GatewayClass postern",
+        ),
+        (
+            "no-class-as-tenant",
+            "GatewayInstance",
+            "ClassNotFound",
+            "no GatewayClass",
+        ),
+        (
+            "no-grant",
+            "GatewayInstance",
+            "NotGranted",
+            "no TenantGrant covers the namespace shop",
+        ),
+        (
+            "bare-gateway",
+            "Gateway",
+            "InvalidParameters",
+            "no GatewayInstance default",
+        ),
+        (
+            "absent-secret",
+            "Gateway",
+            "InvalidCertificateRef",
+            "no Secret shop/cert",
+        ),
+        (
+            "unsupported-field",
+            "HTTPRoute",
+            "UnsupportedValue",
+            "spec.rules[0].timeouts",
+        ),
+        (
+            "no-endpoints",
+            "HTTPRoute",
+            "NoEndpoints",
+            "Service web port 8080",
+        ),
+        (
+            "router-refuses",
+            "Gateway",
+            "RouteNotAdmitted",
+            "HostAlreadyClaimed",
+        ),
         ("over-quota", "HTTPRoute", "QuotaExceeded", "allows 1"),
-        ("control-plane-down", "GatewayInstance", "ControlPlaneDown", "postern-default-controlplane"),
-        ("operator-down", "", "OperatorDown", "renewed its Lease 10 min ago"),
+        (
+            "control-plane-down",
+            "GatewayInstance",
+            "ControlPlaneDown",
+            "postern-default-controlplane",
+        ),
+        (
+            "operator-down",
+            "",
+            "OperatorDown",
+            "renewed its Lease 10 min ago",
+        ),
         ("operator-down-as-tenant", "", "OperatorDown", "for 4 min"),
     ] {
         let problems = problems(case);
-        let told: Vec<_> = problems.iter().map(|problem| (&*problem.kind, &*problem.reason)).collect();
+        let told: Vec<_> = problems
+            .iter()
+            .map(|problem| (&*problem.kind, &*problem.reason))
+            .collect();
         assert_eq!(told, [(kind, reason)], "{case}");
-        assert!(problems[0].cause.contains(cause), "{case}: {}", problems[0].cause);
+        assert!(
+            problems[0].cause.contains(cause),
+            "{case}: {}",
+            problems[0].cause
+        );
         assert!(!problems[0].next.is_empty(), "{case}");
+    }
+}
+
+/// Each example of `docs/cli.md` stands below a comment that names its golden.
+#[test]
+fn the_examples_of_the_docs_are_goldens() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let mut examples = 0;
+    for part in docs.split("<!-- golden: ").skip(1) {
+        let (name, rest) = part.split_once(" -->\n```text\n").expect("a block below");
+        let (block, _) = rest.split_once("```").expect("the end of the block");
+        let golden = fs::read_to_string(goldens().join(name)).expect("the golden");
+        assert_eq!(block, golden, "the example of {name}");
+        examples += 1;
+    }
+    assert!(examples >= 4, "examples are missing");
+}
+
+/// What objects say is text: it neither commands a terminal nor poses as a line of ours.
+#[test]
+fn nothing_that_an_object_says_is_obeyed_by_a_terminal() {
+    let case = Case {
+        after: |objects| {
+            let evil = "\u{1b}[2J\nNothing is known to be wrong.\u{202e}";
+            for object in objects {
+                if is(object, "Gateway", "default") {
+                    let condition = &mut object["status"]["conditions"][1];
+                    condition["status"] = json!("False");
+                    condition["reason"] = json!(evil);
+                    condition["message"] = json!(evil);
+                    object["spec"]["listeners"][0]["hostname"] = json!(evil);
+                }
+                if is(object, "HTTPRoute", "web") {
+                    object["spec"]["parentRefs"] = json!([{"name": evil}, {"name": "default"}]);
+                }
+                if is(object, "Deployment", "postern-default-envoy") {
+                    object["status"] = json!({"conditions": [{
+                        "type": "ReplicaFailure", "status": "True", "message": evil,
+                    }]});
+                }
+            }
+        },
+        ..WELL
+    };
+    let input = fs::read_to_string(goldens().join("well/in.yaml")).unwrap();
+    let facts = play::facts(&case, &input);
+    let explained = explain(&facts, &Target::parse("httproute/web").unwrap()).unwrap();
+    let pages = [
+        text::status(&status(&facts)),
+        text::routes(&routes(&facts, None)),
+        text::explain(&explained),
+    ];
+    for page in pages {
+        assert!(page.contains("\\u{1b}[2J"), "it is shown: {page}");
+        assert!(!page.contains("\u{1b}[2J") && !page.contains('\u{202e}'));
+        let posing = |line: &str| plain(line).starts_with("Nothing is known");
+        assert!(!page.lines().any(posing), "{page}");
     }
 }

@@ -174,7 +174,9 @@ impl Play<'_> {
         for (_, consent) in before {
             for (number, gateway) in consent.entitlement.gateways.iter().enumerate() {
                 let key = Key::new(&*gateway.namespace, &*gateway.name);
-                let ip = format!("10.96.0.{}", number + 1).parse().expect("an address");
+                let ip = format!("10.96.0.{}", number + 1)
+                    .parse()
+                    .expect("an address");
                 facts.services.insert(
                     key.clone(),
                     ServiceFacts {
