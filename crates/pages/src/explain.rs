@@ -300,7 +300,16 @@ impl Maker<'_> {
         }
         let name = format!("{}/{}", id.0, id.1);
         let Some(gateway) = self.world.gateways.get(id) else {
-            self.link("Gateway", name, "not one of ours, or absent".into(), None);
+            // That of an instance's own listeners comes once the instance is accepted.
+            let awaited = self.world.instances.contains_key(id);
+            let state = match awaited {
+                true => "not there yet: its GatewayInstance has it made",
+                false => "not one of ours, or absent",
+            };
+            self.link("Gateway", name, state.into(), awaited.then_some(false));
+            if awaited {
+                self.instance(id);
+            }
             return;
         };
         let (state, good) = conditions(&gateway.conditions, &["Accepted", "Programmed", "Exposed"]);

@@ -40,7 +40,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "no-grant",
-        explain: &["gwi/default"],
+        explain: &["gwi/default", "httproute/web"],
         ..WELL
     },
     Case {
