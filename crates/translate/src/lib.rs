@@ -40,8 +40,8 @@ use postern_model::{Proxy, Text};
 use postern_refs::status::Statuses;
 use postern_refs::{Key, Snapshot};
 
-pub use frame::{served_name, table_name};
 pub use finish::{Ack, Acks, ShardAcks, finish};
+pub use frame::{served_name, table_name};
 pub use memo::Memo;
 pub use outcome::{Cause, Effect, Outcome, Problem, Subject};
 pub use report::{GatewayReport, ListenerReport};

@@ -82,14 +82,26 @@ impl Cause {
         let bad = |condition, reason| effect(condition, reason, true);
         let note = |condition, reason| effect(condition, reason, false);
         match (self, subject) {
-            (Cause::Undecodable | Cause::InvalidValue, _) => bad(ConditionType::Accepted, Reason::Invalid),
+            (Cause::Undecodable | Cause::InvalidValue, _) => {
+                bad(ConditionType::Accepted, Reason::Invalid)
+            }
             (Cause::UnsupportedValue, _) => bad(ConditionType::Accepted, Reason::UnsupportedValue),
-            (Cause::IncompatibleFilters, _) => bad(ConditionType::Accepted, Reason::IncompatibleFilters),
-            (Cause::RefNotPermitted, _) => bad(ConditionType::ResolvedRefs, Reason::RefNotPermitted),
+            (Cause::IncompatibleFilters, _) => {
+                bad(ConditionType::Accepted, Reason::IncompatibleFilters)
+            }
+            (Cause::RefNotPermitted, _) => {
+                bad(ConditionType::ResolvedRefs, Reason::RefNotPermitted)
+            }
             (Cause::Pending, _) => bad(ConditionType::ResolvedRefs, Reason::Pending),
-            (Cause::BackendNotFound, _) => bad(ConditionType::ResolvedRefs, Reason::BackendNotFound),
-            (Cause::InvalidKind, Subject::Route) => bad(ConditionType::ResolvedRefs, Reason::InvalidKind),
-            (Cause::InvalidKind, Subject::Listener) => bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef),
+            (Cause::BackendNotFound, _) => {
+                bad(ConditionType::ResolvedRefs, Reason::BackendNotFound)
+            }
+            (Cause::InvalidKind, Subject::Route) => {
+                bad(ConditionType::ResolvedRefs, Reason::InvalidKind)
+            }
+            (Cause::InvalidKind, Subject::Listener) => {
+                bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef)
+            }
             (Cause::UnsupportedProtocol, Subject::Route) => {
                 bad(ConditionType::ResolvedRefs, Reason::UnsupportedProtocol)
             }
@@ -97,14 +109,28 @@ impl Cause {
                 bad(ConditionType::Accepted, Reason::UnsupportedProtocol)
             }
             (Cause::NoMatchingParent, _) => bad(ConditionType::Accepted, Reason::NoMatchingParent),
-            (Cause::NotAllowedByListeners, _) => bad(ConditionType::Accepted, Reason::NotAllowedByListeners),
-            (Cause::NoMatchingListenerHostname, _) => bad(ConditionType::Accepted, Reason::NoMatchingListenerHostname),
-            (Cause::HostnameNotGranted, _) => note(ConditionType::Accepted, Reason::HostnameNotGranted),
+            (Cause::NotAllowedByListeners, _) => {
+                bad(ConditionType::Accepted, Reason::NotAllowedByListeners)
+            }
+            (Cause::NoMatchingListenerHostname, _) => {
+                bad(ConditionType::Accepted, Reason::NoMatchingListenerHostname)
+            }
+            (Cause::HostnameNotGranted, _) => {
+                note(ConditionType::Accepted, Reason::HostnameNotGranted)
+            }
             (Cause::DuplicateHostname, _) => note(ConditionType::Accepted, Reason::Accepted),
-            (Cause::InvalidCertificateRef, _) => bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef),
-            (Cause::InvalidRouteKinds, _) => bad(ConditionType::ResolvedRefs, Reason::InvalidRouteKinds),
-            (Cause::ProtocolConflict, _) => bad(ConditionType::Conflicted, Reason::ProtocolConflict),
-            (Cause::HostnameConflict, _) => bad(ConditionType::Conflicted, Reason::HostnameConflict),
+            (Cause::InvalidCertificateRef, _) => {
+                bad(ConditionType::ResolvedRefs, Reason::InvalidCertificateRef)
+            }
+            (Cause::InvalidRouteKinds, _) => {
+                bad(ConditionType::ResolvedRefs, Reason::InvalidRouteKinds)
+            }
+            (Cause::ProtocolConflict, _) => {
+                bad(ConditionType::Conflicted, Reason::ProtocolConflict)
+            }
+            (Cause::HostnameConflict, _) => {
+                bad(ConditionType::Conflicted, Reason::HostnameConflict)
+            }
             (Cause::NoPort, _) => bad(ConditionType::Programmed, Reason::Pending),
             (Cause::OverQuota, _) => bad(ConditionType::Accepted, Reason::QuotaExceeded),
         }
