@@ -336,10 +336,7 @@ impl World {
     pub async fn there(&self, namespace: &str, kind: &str, name: &str) -> DynamicObject {
         let api = self.api(namespace, kind);
         let what = format!("{kind} {namespace}/{name}");
-        eventually(&what, || async {
-            api.get_opt(name).await.expect("an answer")
-        })
-        .await
+        eventually(&what, || async { found(&api, name).await }).await
     }
 
     /// Waits until an object is as somebody wants it.
@@ -350,10 +347,7 @@ impl World {
         wanted: impl Fn(&DynamicObject) -> bool,
     ) -> DynamicObject {
         let api = self.api(namespace, kind);
-        eventually(what, || async {
-            api.get_opt(name).await.expect("an answer").filter(&wanted)
-        })
-        .await
+        eventually(what, || async { found(&api, name).await.filter(&wanted) }).await
     }
 
     /// Waits until a condition of an instance has this reason. Returns its message.
@@ -375,13 +369,18 @@ impl World {
         let api = self.api(namespace, kind);
         let what = format!("{kind} {namespace}/{name} is gone");
         eventually(&what, || async {
-            api.get_opt(name)
-                .await
-                .expect("an answer")
-                .is_none()
-                .then_some(())
+            found(&api, name).await.is_none().then_some(())
         })
         .await;
+    }
+}
+
+/// An object, if it is there and its kind is served: for a group that it does not know, an API server
+/// answers 404 without a reason.
+async fn found(api: &Api<DynamicObject>, name: &str) -> Option<DynamicObject> {
+    match api.get_opt(name).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        answer => answer.expect("an answer"),
     }
 }
 
