@@ -206,14 +206,19 @@ mod tests {
         let versions = |module: &Path| {
             let text = fs::read_to_string(module.join("go.mod")).unwrap();
             let pairs = text.lines().filter_map(|line| {
-                let mut words = line.split_whitespace();
-                let (name, version) = (words.next()?, words.next()?);
-                let replaced = line.starts_with("replace").then(|| line.to_owned());
-                let required = version
-                    .starts_with('v')
-                    .then(|| format!("{name} {version}"));
-                let key = if replaced.is_some() { version } else { name };
-                Some((key.to_owned(), replaced.or(required)?))
+                let line = line.trim().trim_start_matches("require ");
+                match line.strip_prefix("replace ") {
+                    Some(replaced) => {
+                        Some((line.split(" => ").next()?.to_owned(), replaced.to_owned()))
+                    }
+                    None => {
+                        let (name, version) = line.split_once(' ')?;
+                        let version = version.split(' ').next()?;
+                        version
+                            .starts_with('v')
+                            .then(|| (name.to_owned(), version.to_owned()))
+                    }
+                }
             });
             pairs.collect::<std::collections::BTreeMap<_, _>>()
         };
@@ -222,7 +227,7 @@ mod tests {
         let mut shared = 0;
         for (name, version) in &own {
             if let Some(of_node) = node.get(name) {
-                assert_eq!(version, of_node);
+                assert_eq!(version, of_node, "{name}");
                 shared += 1;
             }
         }
