@@ -65,20 +65,11 @@ pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> 
     for kind in Stamped::ALL {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
         let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
-        let events = watcher(api, page.clone().labels(&ours)).default_backoff();
+        let config = page.clone().labels(&ours);
         let (shared, touches, pending) = (shared.clone(), touches.clone(), pending.clone());
         tokio::spawn(async move {
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = next(&mut events, &touches).await {
-                match event {
-                    Ok(event) => stamped(&shared, kind, event, &touches, &pending),
-                    Err(error) if is_absent(kind, &error) => {
-                        absent(&shared, kind, &touches, &pending);
-                        // The backoff begins anew with each try to list.
-                        tokio::time::sleep(ASK_ABSENT).await;
-                    }
-                    Err(error) => failed(kind.kind(), &error),
-                }
+            while watch_kind(&shared, kind, (&api, &config), &touches, &pending).await {
+                tokio::time::sleep(ASK_ABSENT).await;
             }
         });
     }
@@ -104,6 +95,29 @@ pub fn start(shared: &Arc<Shared>, client: &kube::Client, touches: &Touches) -> 
     pending
 }
 
+/// Watches a kind until it is not served, then returns true: it is to be asked for again, from the
+/// start. A watch that goes on from where it was would never list what is there when it comes back.
+async fn watch_kind(
+    shared: &Shared,
+    kind: Stamped,
+    (api, config): (&Api<DynamicObject>, &watcher::Config),
+    touches: &Touches,
+    pending: &Pending,
+) -> bool {
+    let mut events = std::pin::pin!(watcher(api.clone(), config.clone()).default_backoff());
+    while let Some(event) = next(&mut events, touches).await {
+        match event {
+            Ok(event) => stamped(shared, kind, event, touches, pending),
+            Err(error) if is_absent(kind, &error) => {
+                absent(shared, kind, touches, pending);
+                return true;
+            }
+            Err(error) => failed(kind.kind(), &error),
+        }
+    }
+    false
+}
+
 /// The next event; `None` once nobody listens any more.
 async fn next<S: Stream + Unpin>(events: &mut S, touches: &Touches) -> Option<S::Item> {
     tokio::select! {
@@ -118,7 +132,9 @@ fn is_absent(kind: Stamped, error: &watcher::Error) -> bool {
     // no reason.
     let not_found = matches!(
         error,
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            if status.code == 404
     );
     not_found && kind.is_optional()
 }
