@@ -76,6 +76,7 @@ pub(crate) fn frames(
 ) -> Frames {
     certificates.retain(|key| snapshot.secrets.contains_key(key));
     let mut made = Frames::new();
+    let allowed = allowed(snapshot, entitlement);
     for entitled in &entitlement.gateways {
         let key = Key::new(entitled.namespace.as_str(), entitled.name.as_str());
         let Some(object) = snapshot.gateways.get(&key) else {
@@ -92,6 +93,7 @@ pub(crate) fn frames(
             permissions,
             certificates,
             old: old.map(|old| &**old),
+            allowed: allowed.get(&key).copied(),
         };
         let fresh = builder.gateway(object, entitled);
         let frame = match old {
@@ -103,12 +105,42 @@ pub(crate) fn frames(
     made
 }
 
+/// How many listeners of each Gateway are within the quota: the older a Gateway, the sooner it has its
+/// own, so that what serves goes on. Empty where there is no quota.
+fn allowed(snapshot: &Snapshot, entitlement: &EntitlementStatus) -> BTreeMap<Key, usize> {
+    let Some(most) = entitlement.quotas.listeners else {
+        return BTreeMap::new();
+    };
+    let mut gateways: Vec<(i64, Key, usize)> = entitlement
+        .gateways
+        .iter()
+        .filter_map(|entitled| {
+            let key = Key::new(entitled.namespace.as_str(), entitled.name.as_str());
+            let object = snapshot.gateways.get(&key)?;
+            let listeners = object.valid()?.listeners.len();
+            Some((object.meta.created, key, listeners))
+        })
+        .collect();
+    gateways.sort_unstable();
+    let mut left = most as usize;
+    gateways
+        .into_iter()
+        .map(|(_, key, listeners)| {
+            let own = listeners.min(left);
+            left -= own;
+            (key, own)
+        })
+        .collect()
+}
+
 struct Builder<'a> {
     snapshot: &'a Snapshot,
     entitlement: &'a EntitlementStatus,
     permissions: &'a Permissions,
     certificates: &'a mut Certificates,
     old: Option<&'a GatewayFrame>,
+    /// How many of the Gateway's listeners are within the quota, if there is one.
+    allowed: Option<usize>,
 }
 
 impl Builder<'_> {
@@ -152,17 +184,17 @@ impl Builder<'_> {
             let listener = self.listener(object, gateway, entitled, position, &mut frame.secrets);
             frame.listeners.push(listener);
         }
-        let over = self
-            .entitlement
-            .quotas
-            .listeners
-            .map_or(usize::MAX, |most| most as usize);
-        for (position, listener) in frame.listeners.iter_mut().enumerate().skip(over) {
+        let allowed = self.allowed.unwrap_or(usize::MAX);
+        let most = self.entitlement.quotas.listeners.unwrap_or(u32::MAX);
+        for (position, listener) in frame.listeners.iter_mut().enumerate().skip(allowed) {
             listener.table = None;
             listener.problems.push(Problem::new(
                 Cause::OverQuota,
                 FieldPath::parse(&format!("spec.listeners[{position}]")),
-                format!("the TenantGrant allows {over} listeners; remove some or ask your platform's admins"),
+                format!(
+                    "the TenantGrant allows {most} listeners in all Gateways; remove some or ask your \
+                     platform's admins"
+                ),
             ));
         }
         if frame.problems.is_empty() {

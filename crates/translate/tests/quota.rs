@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use postern_refs::objects::Gateway;
 use postern_refs::status::Truth;
 use postern_refs::{Body, Snapshot};
 use postern_translate::{Translation, translate};
@@ -94,4 +95,43 @@ fn the_newest_routes_are_refused_until_there_is_room() {
         ("acd".into(), String::new())
     );
     assert_eq!(served(&all), 3);
+}
+
+#[test]
+fn listeners_of_all_gateways_count_and_the_oldest_gateway_has_its_own_first() {
+    let listeners = vec![
+        listener("one", 80, None, None),
+        listener("two", 8080, None, None),
+    ];
+    let mut snapshot = Snapshot::default();
+    put_gateway(&mut snapshot, listeners.clone());
+    let mut entitlement = entitlement(&listeners);
+    // A Gateway of a name that comes first, made later.
+    let mut second = entitlement.gateways[0].clone();
+    second.name = "a".into();
+    second.uid = "Gateway-a".into();
+    entitlement.gateways.insert(0, second);
+    let gateway = Gateway {
+        class: "postern".into(),
+        listeners,
+        parameters: None,
+    };
+    Arc::make_mut(&mut snapshot.gateways).insert(key("a"), object("Gateway", "a", 5, gateway));
+    entitlement.quotas.listeners = Some(3);
+    let translation = translate(&snapshot, &entitlement, &mut memo());
+    let over = |name: &str| -> Vec<bool> {
+        let listeners = translation.gateways[&key(name)].listeners.iter();
+        listeners
+            .map(|listener| {
+                let mut problems = listener.problems.iter();
+                problems.any(|problem| {
+                    problem
+                        .message
+                        .contains("allows 3 listeners in all Gateways")
+                })
+            })
+            .collect()
+    };
+    assert_eq!(over("gw"), [false, false]);
+    assert_eq!(over("a"), [false, true]);
 }
