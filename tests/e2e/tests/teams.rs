@@ -14,6 +14,8 @@ mod broken;
 mod clients;
 #[path = "teams/drift.rs"]
 mod drift;
+#[path = "teams/exposures.rs"]
+mod exposures;
 #[path = "teams/faults.rs"]
 mod faults;
 #[path = "teams/inside.rs"]
@@ -55,6 +57,7 @@ const PARTS: &[Part] = &[
     ("failures", quiet::nothing_failed),
     ("faults", faults::control_plane),
     ("idle", quiet::idle),
+    ("exposures", exposures::run),
     ("refused", quiet::at_last),
 ];
 
