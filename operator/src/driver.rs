@@ -17,7 +17,7 @@ use postern_watch::WatchState;
 use postern_watch::kube::Coverage;
 
 use crate::class::Kept;
-use crate::observe::EVERYWHERE;
+use crate::observe::Touch;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile;
 use crate::shared::{Shared, Surroundings};
@@ -57,8 +57,8 @@ pub struct Inputs {
     pub leader: watch::Receiver<bool>,
     /// What was looked up.
     pub around: watch::Receiver<Surroundings>,
-    /// Namespaces in which something that was stamped changed, or [`EVERYWHERE`].
-    pub touches: mpsc::UnboundedReceiver<String>,
+    /// Where something changed that was stamped.
+    pub touches: mpsc::UnboundedReceiver<Touch>,
     /// Where the statuses of Gateways without a control plane go.
     pub statuses: watch::Sender<Arc<Statuses>>,
 }
@@ -137,8 +137,8 @@ pub async fn drive(shared: Arc<Shared>, inputs: Inputs) -> Ended {
                 driver.snapshot_changed(snapshots.borrow_and_update().clone());
             }
             touch = touches.recv() => match touch {
-                Some(namespace) if namespace == EVERYWHERE => driver.touch_all(),
-                Some(namespace) => driver.touch_namespace(&namespace),
+                Some(Touch::Namespace(namespace)) => driver.touch_namespace(&namespace),
+                Some(Touch::Everywhere) => driver.touch_all(),
                 None => return Ended::InputGone,
             },
             changed = around.changed() => {

@@ -21,11 +21,17 @@ use crate::kinds::Stamped;
 use crate::live::entitlement_key;
 use crate::shared::Shared;
 
-/// Namespaces in which something changed, or [`EVERYWHERE`].
-pub type Touches = mpsc::UnboundedSender<String>;
+/// Where something changed that was stamped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// In this namespace.
+    Namespace(String),
+    /// Perhaps in all of them.
+    Everywhere,
+}
 
-/// Instead of a namespace: all of them. No namespace has this name.
-pub const EVERYWHERE: &str = "*";
+/// Where changes are told.
+pub type Touches = mpsc::UnboundedSender<Touch>;
 
 /// How often is asked whether a kind has come that a cluster may do without.
 const ASK_ABSENT: Duration = Duration::from_secs(5);
@@ -147,10 +153,10 @@ fn absent(shared: &Shared, kind: Stamped, touches: &Touches, pending: &Pending) 
         (live.is_served(kind), live.not_served(kind))
     };
     for namespace in gone {
-        let _ = touches.send(namespace);
+        let _ = touches.send(Touch::Namespace(namespace));
     }
     if news {
-        let _ = touches.send(EVERYWHERE.to_owned());
+        let _ = touches.send(Touch::Everywhere);
     }
     pending.done(kind.kind());
     tracing::debug!(kind = kind.kind(), "is not served");
@@ -169,7 +175,9 @@ fn stamped(
 ) {
     let touch = |object: &DynamicObject| {
         // Whoever listened is gone: so are we, soon.
-        let _ = touches.send(object.metadata.namespace.clone().unwrap_or_default());
+        let _ = touches.send(Touch::Namespace(
+            object.metadata.namespace.clone().unwrap_or_default(),
+        ));
     };
     match event {
         Event::Init => shared.live().list_begins(kind),
@@ -188,11 +196,11 @@ fn stamped(
                 (!live.is_served(kind), live.list_ends(kind))
             };
             for namespace in gone {
-                let _ = touches.send(namespace);
+                let _ = touches.send(Touch::Namespace(namespace));
             }
             if news && kind.is_optional() {
                 // Every tenant could have waited for it.
-                let _ = touches.send(EVERYWHERE.to_owned());
+                let _ = touches.send(Touch::Everywhere);
             }
             pending.done(kind.kind());
         }
@@ -212,7 +220,7 @@ fn entitlement(
             let object = lower(object);
             let key = entitlement_key(&object);
             if shared.live().apply_entitlement(object) {
-                let _ = touches.send(key.0.clone());
+                let _ = touches.send(Touch::Namespace(key.0.clone()));
             }
             listed.insert(key);
         }
@@ -220,20 +228,20 @@ fn entitlement(
             let object = lower(object);
             let (namespace, _) = entitlement_key(&object);
             if shared.live().apply_entitlement(object) {
-                let _ = touches.send(namespace);
+                let _ = touches.send(Touch::Namespace(namespace));
             }
         }
         Event::Delete(object) => {
             let object = lower(object);
             let (namespace, _) = entitlement_key(&object);
             shared.live().delete_entitlement(&object);
-            let _ = touches.send(namespace);
+            let _ = touches.send(Touch::Namespace(namespace));
         }
         Event::InitDone => {
             let gone = shared.live().retain_entitlements(listed);
             listed.clear();
             for namespace in gone {
-                let _ = touches.send(namespace);
+                let _ = touches.send(Touch::Namespace(namespace));
             }
             pending.done("Entitlement");
         }

@@ -192,7 +192,7 @@ struct Reading {
     source: KubeSource,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     around: watch::Receiver<Surroundings>,
-    touches: mpsc::UnboundedReceiver<String>,
+    touches: mpsc::UnboundedReceiver<observe::Touch>,
     _forward: Task,
 }
 

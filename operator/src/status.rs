@@ -173,12 +173,9 @@ fn ready(
         return Verdict::no(Reason::Progressing, missing.join("; "));
     }
     if let Some((gateway, verdict)) = not_exposed(entitlement) {
-        let reason = Reason::ALL
-            .iter()
-            .find(|reason| reason.as_str() == verdict.reason);
-        let reason = match reason {
+        let reason = match Reason::parse(&verdict.reason) {
             None | Some(Reason::Pending) => Reason::Progressing,
-            Some(reason) => *reason,
+            Some(reason) => reason,
         };
         return Verdict::no(reason, format!("Gateway {gateway}: {}", verdict.message));
     }

@@ -55,7 +55,7 @@ pub struct EntitlementStatus {
     /// How clients reach the Gateways: as the instance asks first, then what goes on until that
     /// has addresses. None at all means as the instance asks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    // Without a bound the rules of what is in it would cost too much for an API server to take.
+    // There are no more ways than these: four types, and three terminations of one.
     #[schemars(length(max = 8))]
     pub exposures: Vec<Exposure>,
     /// The Gateways that belong to the instance, by UID.

@@ -24,6 +24,12 @@ macro_rules! words {
                 }
             }
 
+            /// The word that conditions write so, if it is one of these.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.as_str() == word)
+            }
+
             /// What it means.
             #[must_use]
             pub const fn about(self) -> &'static str {

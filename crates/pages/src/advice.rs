@@ -3,7 +3,7 @@
 use postern_api::names::{self, InstanceNames};
 use postern_api::reasons::Reason;
 
-use crate::problem::{Step, Subject, reason};
+use crate::problem::{Step, Subject};
 use crate::read::{Id, Named, World};
 
 /// What advice may name.
@@ -59,7 +59,7 @@ pub(crate) fn plain(name: &str) -> &str {
 
 /// The next steps about a condition of this reason.
 pub(crate) fn about(subject: &Subject<'_>, word: &str, context: &Context<'_>) -> Vec<Step> {
-    match reason(word) {
+    match Reason::parse(word) {
         Some(reason) => steps(subject, reason, context),
         None => vec![read_again(subject)],
     }

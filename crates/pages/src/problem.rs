@@ -1,6 +1,5 @@
 //! A problem: what is wrong, why, and what to do next.
 
-use postern_api::reasons::Reason;
 use serde::Serialize;
 
 use crate::read::Condition;
@@ -115,12 +114,4 @@ impl Subject<'_> {
             ..self.found(&condition.reason, String::new(), next)
         }
     }
-}
-
-/// The reason of a condition, if it is one of ours or the Gateway API's.
-pub(crate) fn reason(word: &str) -> Option<Reason> {
-    Reason::ALL
-        .iter()
-        .copied()
-        .find(|reason| reason.as_str() == word)
 }

@@ -36,6 +36,8 @@ mod quiet;
 mod same;
 #[path = "teams/tenancy.rs"]
 mod tenancy;
+#[path = "teams/truth.rs"]
+mod truth;
 #[path = "teams/world.rs"]
 mod world;
 

@@ -99,8 +99,8 @@ fn verdict(found: &Consent) -> (bool, Reason, String) {
         .exposed
         .clone()
         .expect("Routes were asked for");
-    let known = Reason::ALL.iter().find(|one| one.as_str() == reason);
-    (holds, *known.expect("a reason of ours"), message)
+    let known = Reason::parse(&reason);
+    (holds, known.expect("a reason of ours"), message)
 }
 
 fn exposures(found: &Consent) -> Vec<ExposureType> {

@@ -155,9 +155,12 @@ fn remove_unfinished(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A name for all that the build depends on: names and contents of the sources, and what is done
+/// A name for all that a build depends on: names and contents of the sources, and what is done
 /// with them.
-pub(crate) fn fingerprint(recipe: &str, sources: &Path) -> Result<String> {
+///
+/// # Errors
+/// Where the sources cannot be read, or there are none.
+pub fn fingerprint(recipe: &str, sources: &Path) -> Result<String> {
     let mut files = Vec::new();
     collect(sources, &mut files)?;
     ensure!(!files.is_empty(), "no sources in {}", sources.display());

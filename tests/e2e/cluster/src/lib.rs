@@ -68,6 +68,7 @@ use crate::pki::{Pki, write_kubeconfig};
 use crate::progress::Progress;
 use crate::start::Settings;
 
+pub use crate::binaries::fingerprint;
 pub use crate::config::{Addresses, NODE};
 pub use crate::image::{Entry, ImageConfig, oci_archive};
 pub use crate::layout::cache;
@@ -75,6 +76,14 @@ pub use crate::names::Name;
 pub use crate::node::{ECHO_IMAGE, PROBE_IMAGE};
 pub use crate::olm::{OLM_NAMESPACE, OPERATORS_NAMESPACE, Olm, OlmPrograms, SCORECARD_IMAGE};
 pub use crate::outside::Outside;
+
+/// Runs Go in a module, without cgo, as the cluster's own programs are built.
+///
+/// # Errors
+/// Where there is no Go, or it fails: with the last that it said.
+pub fn go(module: &Path, arguments: &[&str]) -> Result<Output> {
+    recipe::run_go(module, false, arguments)
+}
 
 /// Which kind of cluster to start.
 #[derive(Clone, Debug, Default)]

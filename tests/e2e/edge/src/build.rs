@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
+use postern_cluster::go;
 use sha2::{Digest as _, Sha256};
 
 /// HAProxy, and what it needs to run in an image that has nothing else.
@@ -77,7 +78,7 @@ pub(crate) fn haproxy() -> Result<PathBuf> {
         "apt-get does not say where {} are: is this Debian 12?",
         PACKAGES.join(", ")
     );
-    kept("haproxy", &digest([lines.join("\n").as_bytes()]), |into| {
+    kept("haproxy", &digest(&lines.join("\n")), |into| {
         let debs = tempfile::tempdir_in(into)?;
         apt_get(&["download"], debs.path())?;
         for deb in fs::read_dir(debs.path())? {
@@ -129,70 +130,13 @@ fn kept(name: &str, made_of: &str, make: impl FnOnce(&Path) -> Result<()>) -> Re
 }
 
 fn fingerprint(module: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    collect(module, &mut files)?;
-    files.sort();
-    let mut pieces = vec![include_bytes!("build.rs").to_vec()];
-    for file in files {
-        let name = file.strip_prefix(module)?.as_os_str().as_encoded_bytes();
-        pieces.push(name.to_vec());
-        pieces.push(fs::read(&file)?);
-    }
-    Ok(digest(pieces.iter().map(Vec::as_slice)))
+    postern_cluster::fingerprint(include_str!("build.rs"), module)
 }
 
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), files)?;
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// A name for bytes.
-pub(crate) fn digest<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hash = Sha256::new();
-    for piece in pieces {
-        // The length before each piece: no two lists give the same bytes.
-        hash.update(piece.len().to_be_bytes());
-        hash.update(piece);
-    }
-    let digest = hash.finalize();
+/// A name for a text.
+pub(crate) fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text);
     digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
-}
-
-fn go(module: &Path, arguments: &[&str]) -> Result<Output> {
-    let output = Command::new("go")
-        .args(arguments)
-        .current_dir(module)
-        .env("CGO_ENABLED", "0")
-        // The Go that is there, no workspace around us, and no flags of the person's own.
-        .env("GOTOOLCHAIN", "local")
-        .env("GOWORK", "off")
-        .env("GOFLAGS", "-buildvcs=false")
-        .env_remove("GOOS")
-        .env_remove("GOARCH")
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run go")?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let told = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = told
-        .lines()
-        .filter(|line| !line.starts_with("go: downloading"))
-        .collect();
-    bail!(
-        "go {} in {} failed:\n{}",
-        arguments.first().unwrap_or(&""),
-        module.display(),
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    )
 }
 
 /// Where Go keeps a module that another one requires.

@@ -215,7 +215,7 @@ fn deployment(settings: &Settings, labels: &Value, certificate: &str) -> Value {
                 "metadata": {
                     "labels": labels,
                     // It reads its certificate when it starts.
-                    "annotations": {"postern.test/certificate": digest([certificate.as_bytes()])},
+                    "annotations": {"postern.test/certificate": digest(certificate)},
                 },
                 "spec": {
                     "serviceAccountName": ACCOUNT,

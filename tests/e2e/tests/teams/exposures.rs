@@ -4,7 +4,6 @@
 //! One node cannot show what happens between nodes: with `externalTrafficPolicy: Cluster` another node's
 //! address stands in place of the client's.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,13 +18,15 @@ use postern_edge::{
 use serde_json::Value;
 
 use crate::instances;
-use crate::network::{probe_pod, reaches, refused};
-use crate::world::{Who, World, example};
+use crate::network::probe_pod;
+use crate::truth;
+use crate::world::{TEAMS, Who, World, example};
 
 const TEAM: &str = "team-a";
 const NAME: &str = "outer";
 const HOST: &str = "outer.team-a.example";
 const ENVOY: &str = "postern-outer-envoy";
+const SERVICE: &str = "service/postern-outer-gateway";
 const ENTITLEMENT: &str = "entitlement/postern-outer-entitlement";
 /// Of the node's network, where nothing else is.
 const POOL: (Ipv4Addr, Ipv4Addr) = (
@@ -50,7 +51,7 @@ struct Outer<'a> {
     world: &'a World,
     outside: Outside<'a>,
     router: Router<'a>,
-    /// The authority of the team's own certificate, and that of the router's.
+    /// The authority of the team's own certificate.
     own: PathBuf,
 }
 
@@ -108,33 +109,34 @@ pub fn run(world: &World) -> Result<()> {
 
 /// How Envoy is reached: for plain HTTP and for HTTPS.
 #[derive(Clone, Copy)]
-struct Ways {
+struct Ways<'a> {
     http: Option<SocketAddr>,
     https: SocketAddr,
+    /// The authority of the certificate that answers; without it no certificate is verified.
+    ca: Option<&'a Path>,
 }
 
 impl Outer<'_> {
     fn each(&self) -> Result<()> {
         let client = self.outside.address().to_string();
-        let nodes = self.node_ports()?;
-        self.is_told(nodes, &self.own, &client, false)?;
+        let nodes = self.node_ports()?.context("node ports")?;
+        self.is_told(nodes, &client, false)?;
         self.no_proxy_header(nodes.http)?;
         self.truth(&[true, true])?;
         println!("           NodePort: the client is told, and no lie about it");
 
-        let routers = Ways {
+        // The router's certificate is for its own domain: the host's name is not in it.
+        let edge = Ways {
             http: None,
             https: self.router.https(),
+            ca: None,
         };
-        let theirs = self.world.cluster().state_dir().join("router-ca.pem");
-        fs::write(&theirs, self.router.ca())?;
-        let edge = format!(
+        let asked = format!(
             "{{type: Route, nodePort: null, route: {{termination: Edge, hosts: [{HOST}]}}}}"
         );
-        self.change(&edge, (nodes, &self.own), (routers, &theirs))?;
-        // The router's certificate is for its own domain: the host's name is not in it.
-        self.is_told(routers, Path::new(""), &client, true)?;
-        let answer = self.ask("https", routers.https, Path::new(""), LIES)?;
+        self.change(&asked, nodes, || Ok(Some(edge)))?;
+        self.is_told(edge, &client, true)?;
+        let answer = self.ask("https", edge, LIES)?;
         ensure!(
             !answer.headers.contains_key("Set-Cookie"),
             "a router's cookie makes weights stick: {answer:?}"
@@ -142,52 +144,58 @@ impl Outer<'_> {
         self.truth(&[true, false])?;
         println!("           Route, edge: the client is told by the router alone");
 
-        let passthrough =
+        // At the same router: the team's own certificate tells them apart.
+        let passthrough = Ways {
+            ca: Some(&self.own),
+            ..edge
+        };
+        let asked =
             format!("{{type: Route, route: {{termination: Passthrough, hosts: [{HOST}]}}}}");
-        self.change(&passthrough, (routers, &theirs), (routers, &self.own))?;
-        self.is_told(routers, &self.own, "unknown", false)?;
+        self.change(&asked, edge, || Ok(Some(passthrough)))?;
+        self.is_told(passthrough, "unknown", false)?;
         self.truth(&[true, false])?;
         println!("           Route, passthrough: the client is unknown");
 
-        let balanced =
+        let asked =
             "{type: LoadBalancer, route: null, loadBalancer: {externalTrafficPolicy: Local}}";
-        self.set(balanced)?;
-        let mut at = None;
-        self.world.wait("the load balancer gave an address", || {
-            let path = "{.status.loadBalancer.ingress[0].ip}";
-            let text = self
-                .world
-                .value(TEAM, "service/postern-outer-gateway", path)?;
-            at = text.trim().parse::<Ipv4Addr>().ok();
-            Ok(at.is_some())
-        })?;
-        let at = IpAddr::from(at.context("just seen")?);
-        let balancer = Ways {
-            http: Some((at, 80).into()),
-            https: (at, 443).into(),
-        };
-        self.change(balanced, (routers, &self.own), (balancer, &self.own))?;
-        self.is_told(balancer, &self.own, &client, false)?;
+        let balancer = self.change(asked, passthrough, || self.balancer())?;
+        self.is_told(balancer, &client, false)?;
         self.no_proxy_header(balancer.http)?;
         self.truth(&[true, true])?;
         println!("           LoadBalancer: the client is told, and no lie about it");
 
-        // And back.
-        self.change_back(balancer)
+        let asked =
+            "{type: NodePort, loadBalancer: null, nodePort: {externalTrafficPolicy: Local}}";
+        self.change(asked, balancer, || self.node_ports())?;
+        Ok(())
     }
 
-    fn node_ports(&self) -> Result<Ways> {
-        let port = |number: u16| -> Result<SocketAddr> {
+    /// By the node's ports, if the Gateway's Service has some.
+    fn node_ports(&self) -> Result<Option<Ways<'_>>> {
+        let port = |number: u16| -> Result<Option<SocketAddr>> {
             let path = format!("{{.spec.ports[?(@.port=={number})].nodePort}}");
-            let text = self
-                .world
-                .value(TEAM, "service/postern-outer-gateway", &path)?;
-            Ok((self.outside.node(), text.trim().parse::<u16>()?).into())
+            let text = self.world.value(TEAM, SERVICE, &path)?;
+            let port: Option<u16> = text.trim().parse().ok();
+            Ok(port.map(|port| (self.outside.node(), port).into()))
         };
-        Ok(Ways {
-            http: Some(port(80)?),
-            https: port(443)?,
-        })
+        let (http, https) = (port(80)?, port(443)?);
+        Ok(https.map(|https| Ways {
+            http,
+            https,
+            ca: Some(&self.own),
+        }))
+    }
+
+    /// By the load balancer's address, once it gave one.
+    fn balancer(&self) -> Result<Option<Ways<'_>>> {
+        let path = "{.status.loadBalancer.ingress[0].ip}";
+        let text = self.world.value(TEAM, SERVICE, path)?;
+        let address: Option<IpAddr> = text.trim().parse().ok();
+        Ok(address.map(|address| Ways {
+            http: Some((address, 80).into()),
+            https: (address, 443).into(),
+            ca: Some(&self.own),
+        }))
     }
 
     fn set(&self, exposure: &str) -> Result<()> {
@@ -199,62 +207,42 @@ impl Outer<'_> {
         self.world.may(Who::Tenant(0), &arguments, "").map(|_| ())
     }
 
-    /// Changes the exposure while clients use the old one and, as soon as it answers, the new one: short
-    /// and long requests, HTTP/1.1 and HTTP/2. The old clients stop when the new ones are served; none of
-    /// them may lose a request.
-    fn change(
+    /// Changes the exposure while clients use the old one and, as soon as it answers, the new one, which
+    /// `find` finds: short and long requests, HTTP/1.1 and HTTP/2. The old clients stop when the new ones are
+    /// served, the new ones when the old exposure has gone; none of them may lose a request.
+    fn change<'w>(
         &self,
         exposure: &str,
-        (old, old_ca): (Ways, &Path),
-        (new, new_ca): (Ways, &Path),
-    ) -> Result<()> {
+        old: Ways<'_>,
+        find: impl Fn() -> Result<Option<Ways<'w>>>,
+    ) -> Result<Ways<'w>> {
         let before = self.clients(old)?;
+        let mut new = None;
         let done = self.set(exposure).and_then(|()| {
             self.world.wait("the new exposure answers", || {
-                let same = old.https == new.https;
-                // The same router answers both: its certificate tells which.
-                let ca = if same { new_ca } else { Path::new("") };
-                Ok(
-                    (!same || old_ca == new_ca || self.ask("https", new.https, ca, &[]).is_ok())
-                        && self
-                            .ask("https", new.https, Path::new(""), &[])
-                            .is_ok_and(|answer| answer.status == 200),
-                )
+                new = find()?;
+                Ok(new.is_some_and(|new| self.ask("https", new, &[]).is_ok()))
             })
         });
-        let after = done.and_then(|()| self.clients(new));
+        let after = done.and_then(|()| {
+            let new = new.context("just found")?;
+            Ok((new, self.clients(new)?))
+        });
         served(before, "what was left")?;
-        // Until what was left has gone: its Service or Route changes.
+        let (new, after) = after?;
         let gone = self.world.wait("what was left is gone", || {
-            let text = self
-                .world
-                .value(TEAM, ENTITLEMENT, "{.status.exposures[*].type}")?;
+            let path = "{.status.exposures[*].type}";
+            let text = self.world.value(TEAM, ENTITLEMENT, path)?;
             Ok(text.split(' ').count() == 1)
         });
+        // Some requests after it too.
         std::thread::sleep(Duration::from_secs(2));
-        served(after?, "what came")?;
-        gone
-    }
-
-    /// To node ports again, while clients use the load balancer.
-    fn change_back(&self, balancer: Ways) -> Result<()> {
-        let before = self.clients(balancer)?;
-        let done = self
-            .set("{type: NodePort, loadBalancer: null, nodePort: {externalTrafficPolicy: Local}}")
-            .and_then(|()| {
-                let mut ways = None;
-                self.world.wait("node ports answer again", || {
-                    ways = self.node_ports().ok();
-                    Ok(ways
-                        .is_some_and(|ways| self.ask("https", ways.https, &self.own, &[]).is_ok()))
-                })
-            });
-        served(before, "the load balancer")?;
-        done
+        served(after, "what came")?;
+        gone.map(|()| new)
     }
 
     /// Clients that ask until they are ended.
-    fn clients(&self, ways: Ways) -> Result<Vec<Load>> {
+    fn clients(&self, ways: Ways<'_>) -> Result<Vec<Load>> {
         let mut clients = Vec::new();
         let https = format!("https://{HOST}");
         let http = format!("http://{HOST}");
@@ -268,27 +256,25 @@ impl Outer<'_> {
         Ok(clients)
     }
 
-    fn ask(
-        &self,
-        scheme: &str,
-        at: SocketAddr,
-        ca: &Path,
-        headers: &[(&str, &str)],
-    ) -> Result<Answer> {
+    fn ask(&self, scheme: &str, ways: Ways<'_>, headers: &[(&str, &str)]) -> Result<Answer> {
+        let at = match scheme {
+            "http" => ways.http.context("no way for plain HTTP")?,
+            _ => ways.https,
+        };
         let url = format!("{scheme}://{HOST}/told");
         let mut ask = Ask::new(&url, at);
         ask.headers = headers;
-        ask.ca = (!ca.as_os_str().is_empty()).then_some(ca);
+        ask.ca = ways.ca.filter(|_| scheme == "https");
         let answer = ask.ask(&self.outside)?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer)
     }
 
     /// The backend and the access log know the client, whatever it says of itself.
-    fn is_told(&self, ways: Ways, ca: &Path, client: &str, behind: bool) -> Result<()> {
-        let plain = ways.http.map(|at| ("http", at)).into_iter();
-        for (scheme, at) in plain.chain([("https", ways.https)]) {
-            let answer = self.ask(scheme, at, ca, LIES)?;
+    fn is_told(&self, ways: Ways<'_>, client: &str, behind: bool) -> Result<()> {
+        let plain = ways.http.map(|_| "http").into_iter();
+        for scheme in plain.chain(["https"]) {
+            let answer = self.ask(scheme, ways, LIES)?;
             let seen = |name: &str| answer.seen(name).unwrap_or_default();
             // Behind a router that is believed, the router's own address follows.
             let all = seen("X-Forwarded-For");
@@ -351,9 +337,10 @@ impl Outer<'_> {
         Ok(())
     }
 
-    /// Tenant by port, as the policies say and as pods find it: `direct` for pods of team-a and team-b at the
-    /// listeners' own ports; at the routers' ports no pod but routers.
+    /// Tenant by tenant by port, as the policies say and as pods find it. Of this instance: `direct` for pods of
+    /// team-a and team-b at the listeners' own ports; at the routers' ports no pod but routers.
     fn truth(&self, direct: &[bool; 2]) -> Result<()> {
+        let table = truth::table(self.world)?;
         let status = self.world.json(&["-n", TEAM, ENTITLEMENT])?;
         let ports = status["status"]["gateways"][0]["ports"]
             .as_array()
@@ -361,21 +348,19 @@ impl Outer<'_> {
         let [(_, envoy)] = &self.world.pods_of(TEAM, ENVOY)?[..] else {
             bail!("one Envoy");
         };
-        let mut kinds = BTreeSet::new();
+        let is_direct = |port: &Value| port["exposure"] == "Direct";
+        ensure!(ports.iter().any(is_direct), "{ports:?}");
         for port in ports {
             let number = port["containerPort"].as_u64().context("a port")?;
             let at = SocketAddr::new(*envoy, u16::try_from(number)?);
-            let exposure = port["exposure"].as_str().unwrap_or_default();
-            kinds.insert(exposure.to_owned());
-            for (team, admitted) in ["team-a", "team-b"].into_iter().zip(direct) {
-                if exposure == "Direct" && *admitted {
-                    reaches(self.world, team, at)?;
-                } else {
-                    refused(self.world, team, at, &format!("{TEAM}/{ENVOY}"))?;
-                }
+            for (team, admitted) in TEAMS.into_iter().zip(direct) {
+                let wanted = is_direct(port) && *admitted;
+                ensure!(
+                    table.get(&(team, at)) == Some(&wanted),
+                    "{team} -> {port}: should be {wanted}"
+                );
             }
         }
-        ensure!(kinds.contains("Direct"), "{kinds:?}");
         Ok(())
     }
 }
