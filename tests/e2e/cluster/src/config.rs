@@ -197,6 +197,11 @@ impl Config<'_> {
             ("leader-elect", "false".into()),
             ("cluster-signing-cert-file", self.pki("ca.crt")),
             ("cluster-signing-key-file", self.pki("ca.key")),
+            // It makes this folder; the default is one of the machine's.
+            (
+                "flex-volume-plugin-dir",
+                text(&self.layout.at("kubelet/volume-plugins")),
+            ),
             ("profiling", "false".into()),
         ])
     }
