@@ -40,3 +40,4 @@ pub mod run;
 pub mod shared;
 pub mod status;
 pub mod surroundings;
+pub mod trust;

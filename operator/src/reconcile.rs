@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
-use postern_api::entitlement::EntitlementStatus;
+use postern_api::entitlement::{EntitlementStatus, Exposed};
 use postern_api::instance::{Exposure, ExposureType};
 use postern_api::names::{self, InstanceNames};
 use postern_api::{GatewayInstance, GatewayInstanceSpec};
@@ -24,6 +24,7 @@ use crate::problem::Problem;
 use crate::queue::Outcome;
 use crate::shared::{Shared, Surroundings, Tenant};
 use crate::status::{self, Wanted};
+use crate::trust;
 
 /// When to look again for what is on its way out.
 const SOON: Duration = Duration::from_secs(1);
@@ -70,17 +71,29 @@ pub async fn run(
             Err(problem) => problems.push(problem),
         }
     }
-    let linger = shared.installation.linger;
-    let due = tenant
-        .left
-        .values()
-        .min()
-        .map(|since| linger.saturating_sub(since.elapsed()));
+    let due = due(shared, &tenant);
     shared.remember(key, Some(tenant));
     match (outcome(key, &problems), due) {
         (Outcome::Settled, Some(due)) => Outcome::Later(due),
         (outcome, _) => outcome,
     }
+}
+
+/// When to look again, though nothing that is watched changes: an exposure has gone on for long
+/// enough, or authorities that routers are told may be others.
+fn due(shared: &Shared, tenant: &Tenant) -> Option<Duration> {
+    let linger = shared.installation.linger;
+    let left = tenant.left.values().min();
+    let left = left.map(|since| linger.saturating_sub(since.elapsed()));
+    let reencrypts = tenant
+        .contract
+        .as_ref()
+        .is_some_and(EntitlementStatus::reencrypts);
+    let trust = reencrypts.then_some(match tenant.trust {
+        Some(_) => trust::RECHECK,
+        None => trust::SOON,
+    });
+    left.into_iter().chain(trust).min()
 }
 
 fn outcome(key: &Key, problems: &[Problem]) -> Outcome {
@@ -160,7 +173,12 @@ async fn present(
         return Some(Wanted::refused(refusal.reason, &refusal.message, &found));
     }
     let instance = Instance::of(object, &found.granted)?;
-    let given = observed(shared, key, uid);
+    renew_trust(shared, key, &found.entitlement, tenant).await;
+    let observed = || Observed {
+        trust: tenant.trust.clone(),
+        ..observed(shared, key, uid)
+    };
+    let given = observed();
     let first = stamp(&instance, &found.entitlement, &settings, &given);
     let objects = match first {
         // Envoys are told the address of the control plane's Service: with that Service first,
@@ -175,8 +193,7 @@ async fn present(
                 // What goes wrong shows when it is applied with all others.
                 let _ = apply::apply(shared, service, uid).await;
             }
-            let given = observed(shared, key, uid);
-            stamp(&instance, &found.entitlement, &settings, &given)
+            stamp(&instance, &found.entitlement, &settings, &observed())
         }
         first => first,
     };
@@ -184,7 +201,10 @@ async fn present(
         Ok(objects) => {
             shared.note_refusal(key, None);
             tenant.contract = Some(found.entitlement.clone());
-            problems.extend(stamped(shared, &objects, &found.entitlement, key, uid).await);
+            let kept: BTreeSet<Id> =
+                waiting(key, &found.entitlement, tenant.trust.as_deref()).collect();
+            let contract = &found.entitlement;
+            problems.extend(stamped(shared, &objects, contract, kept, key, uid).await);
             let deployments = deployments(shared, &objects);
             Some(Wanted::stamped(&found, problems, &deployments))
         }
@@ -298,15 +318,59 @@ fn observed(shared: &Shared, key: &Key, uid: &str) -> Observed {
     });
     Observed {
         control_plane: address,
+        trust: None,
     }
 }
 
+/// Reads whom routers are to believe, where one speaks TLS to the instance. What is not to be read
+/// leaves what is known.
+async fn renew_trust(
+    shared: &Shared,
+    key: &Key,
+    contract: &EntitlementStatus,
+    tenant: &mut Tenant,
+) {
+    if !contract.reencrypts() {
+        tenant.trust = None;
+        return;
+    }
+    match trust::read(shared, key).await {
+        Ok(Some(text)) => tenant.trust = Some(text),
+        Ok(None) => {}
+        // The right to read it may be of this very moment.
+        Err(error) => tracing::debug!(instance = %key, %error, "no published authorities"),
+    }
+}
+
+/// Routes that are claimed, and wait for [`crate::trust`]: after a restart of ours those that are there
+/// serve on meanwhile.
+fn waiting<'a>(
+    key: &'a Key,
+    contract: &'a EntitlementStatus,
+    trust: Option<&str>,
+) -> impl Iterator<Item = Id> + 'a {
+    let waits = trust.is_none();
+    let gateways = contract.gateways.iter().filter(move |_| waits);
+    gateways.flat_map(|gateway| {
+        let claims = gateway.routes.iter();
+        claims
+            .filter(|claim| claim.exposure == Exposed::RouterReencrypt)
+            .map(|claim| Id {
+                namespace: key.namespace.to_string(),
+                kind: Stamped::Route,
+                name: names::route(&gateway.name, &claim.host),
+            })
+    })
+}
+
 /// Makes the cluster hold what was stamped and no more of the instance's. Each object is tried,
-/// whatever became of the others, but no pod is started without what limits it.
+/// whatever became of the others, but no pod is started without what limits it. Those of `wanted` are
+/// left as they are.
 async fn stamped(
     shared: &Shared,
     objects: &[StampedObject],
     contract: &EntitlementStatus,
+    mut wanted: BTreeSet<Id>,
     key: &Key,
     uid: &str,
 ) -> Vec<Problem> {
@@ -339,7 +403,7 @@ async fn stamped(
             problems.push(problem);
         }
     }
-    let wanted: BTreeSet<Id> = objects.iter().filter_map(id_of).collect();
+    wanted.extend(objects.iter().filter_map(id_of));
     problems.extend(
         prune(shared, key, |id, seen| {
             owned(seen, uid) && !wanted.contains(id)

@@ -107,6 +107,7 @@ impl RunArgs {
             monitoring_namespaces: self.monitoring_namespaces.iter().cloned().collect(),
             listen: self.listen,
             certificate_seconds: self.certificate_seconds,
+            namespace: self.namespace.clone(),
             linger: Duration::from_secs(self.exposure_linger_seconds),
         }
     }

@@ -30,6 +30,8 @@ pub struct Installation {
     pub listen: IpAddr,
     /// Seconds that certificates between Envoys and control planes live, if the admin says so.
     pub certificate_seconds: Option<u64>,
+    /// The operator's own namespace.
+    pub namespace: String,
     /// How long an exposure that was left goes on when the one asked for is ready.
     pub linger: Duration,
 }
@@ -52,6 +54,8 @@ pub struct Tenant {
     pub written: Option<Wanted>,
     /// Exposures that were left, and since when what was asked for instead is ready.
     pub left: BTreeMap<Way, Instant>,
+    /// The authorities that routers are told, as they were published last; see [`crate::trust`].
+    pub trust: Option<String>,
 }
 
 /// What all runs share.
@@ -127,6 +131,7 @@ impl Shared {
             monitoring_namespaces: installation.monitoring_namespaces.clone(),
             listen: installation.listen,
             certificate_seconds: installation.certificate_seconds,
+            operator_namespace: installation.namespace.clone(),
         })
     }
 

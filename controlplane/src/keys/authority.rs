@@ -264,7 +264,7 @@ impl Planner<'_> {
     /// Whether a certificate that is in use was signed by this authority.
     fn used(&self, authority: &Authority) -> bool {
         let server = self.found.server.iter().map(|leaf| (leaf, Usage::Server));
-        let envoys = self.found.envoys.values().map(|leaf| (leaf, Usage::Client));
+        let envoys = self.found.envoys.values().map(|leaf| (leaf, Usage::Envoy));
         server
             .chain(envoys)
             .any(|(leaf, usage)| authority.issued(leaf, usage, self.now))

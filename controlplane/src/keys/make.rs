@@ -81,7 +81,7 @@ pub(super) fn leaf(
     let mut params = parameters(not_before, not_after, &serial()?);
     let role = match wanted.usage {
         Usage::Server => "controlplane",
-        Usage::Client => "envoy",
+        Usage::Envoy => "envoy",
     };
     params.distinguished_name.push(DnType::CommonName, role);
     params.subject_alt_names = vec![uri(&wanted.uri)?];
@@ -92,11 +92,15 @@ pub(super) fn leaf(
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // One use each: an Envoy's certificate is no server's.
-    params.extended_key_usages = vec![match wanted.usage {
-        Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-    }];
+    // Envoys are servers too, to routers that speak TLS to them. That none poses as the control plane
+    // is the URI's doing: Envoys ask their xDS server for one.
+    params.extended_key_usages = match wanted.usage {
+        Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Envoy => vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ],
+    };
     let certificate = params.signed_by(&pair, &signer)?.pem();
     Ok(Leaf {
         certificate: certificate.into(),

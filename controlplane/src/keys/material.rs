@@ -100,8 +100,8 @@ pub enum Damage {
 pub enum Usage {
     /// The xDS server.
     Server,
-    /// The Envoys of a shard.
-    Client,
+    /// The Envoys of a shard: clients of the xDS server, and servers to routers.
+    Envoy,
 }
 
 /// Whom a certificate must name, and for what.
@@ -130,7 +130,7 @@ impl Wanted {
     #[must_use]
     pub fn shard(subject: &Subject, shard: &str) -> Wanted {
         Wanted {
-            usage: Usage::Client,
+            usage: Usage::Envoy,
             uri: subject.shard_uri(shard),
             dns: Vec::new(),
         }
@@ -217,16 +217,20 @@ impl Authority {
         let Ok(certificate) = one_certificate(&leaf.certificate) else {
             return false;
         };
-        match usage {
-            Usage::Client => WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        let serves = ParsedCertificate::try_from(&certificate)
+            .and_then(|parsed| {
+                let algorithms = provider.signature_verification_algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], now, algorithms)
+            })
+            .is_ok();
+        let asks = || {
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
-                .is_ok_and(|verifier| verifier.verify_client_cert(&certificate, &[], now).is_ok()),
-            Usage::Server => ParsedCertificate::try_from(&certificate)
-                .and_then(|parsed| {
-                    let algorithms = provider.signature_verification_algorithms.all;
-                    verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], now, algorithms)
-                })
-                .is_ok(),
+                .is_ok_and(|verifier| verifier.verify_client_cert(&certificate, &[], now).is_ok())
+        };
+        match usage {
+            Usage::Server => serves,
+            Usage::Envoy => serves && asks(),
         }
     }
 }

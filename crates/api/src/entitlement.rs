@@ -80,6 +80,15 @@ pub struct EntitlementStatus {
     pub mandatory_policies: Vec<ObjectRef>,
 }
 
+impl EntitlementStatus {
+    /// Whether a router speaks TLS to a Gateway, and must be told whom to believe.
+    #[must_use]
+    pub fn reencrypts(&self) -> bool {
+        let mut ports = self.gateways.iter().flat_map(|gateway| &gateway.ports);
+        ports.any(|port| port.exposure == Exposed::RouterReencrypt)
+    }
+}
+
 /// The instance that an Entitlement is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -189,6 +198,8 @@ pub enum Exposed {
     Router,
     /// The OpenShift router passes the client's bytes through: passthrough termination.
     RouterPassthrough,
+    /// The OpenShift router connects with TLS of its own: reencrypt termination.
+    RouterReencrypt,
 }
 
 /// What is believed about clients on a port.

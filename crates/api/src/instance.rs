@@ -355,8 +355,9 @@ pub struct LoadBalancerExposure {
 pub struct RouteExposure {
     /// Where TLS ends. `Edge`: at the router, which speaks plain HTTP to the HTTP listeners.
     /// `Passthrough`: at Envoy, with the certificates of the HTTPS listeners; the router cannot
-    /// send the client's address, which is then reported as `unknown`. `Reencrypt` (at the router,
-    /// and again at Envoy) is not built yet: such an instance is refused with a condition.
+    /// send the client's address, which is then reported as `unknown`. `Reencrypt`: at the router,
+    /// which speaks TLS again to the HTTP listeners; it believes the instance's own authority alone,
+    /// and the operator tells it which that is.
     pub termination: RouteTermination,
     /// The hosts, one Route each; `*.` and a name is a Route for all names one label below it,
     /// which routers admit only where their admin allows wildcards. A TenantGrant must give them.
@@ -394,7 +395,7 @@ pub enum RouteTermination {
     /// At the router.
     #[default]
     Edge,
-    /// At the router, and again at Envoy; not built yet.
+    /// At the router, and again at Envoy.
     Reencrypt,
     /// At Envoy.
     Passthrough,

@@ -36,3 +36,6 @@ pub const TRUST_DOMAIN: &str = "postern.local";
 pub const DEFAULT_SHARD: &str = "default";
 /// The instance that a Gateway without `parametersRef` belongs to.
 pub const DEFAULT_INSTANCE: &str = "default";
+/// The folder in an Envoy's pod with `tls.crt`, `tls.key` and `ca.crt`: its certificate, and the
+/// authorities of its instance.
+pub const ENVOY_TLS_DIR: &str = "/etc/postern/tls";

@@ -127,6 +127,7 @@ fn hashed_slot(key: &PortKey) -> u16 {
         Exposed::Direct => b"direct".as_slice(),
         Exposed::Router => b"router",
         Exposed::RouterPassthrough => b"router-passthrough",
+        Exposed::RouterReencrypt => b"router-reencrypt",
     });
     let digest = sha.finalize();
     let number = digest

@@ -170,9 +170,7 @@ impl Exposing<'_> {
             return claims;
         }
         let route = exposure.route.clone().unwrap_or_default();
-        let Some((protocol, exposed)) = leads_to(route.termination) else {
-            return claims;
-        };
+        let (protocol, exposed) = leads_to(route.termination);
         let fitting: Vec<(Host, u16)> = spec
             .listeners
             .iter()
@@ -364,13 +362,14 @@ impl Exposing<'_> {
     }
 }
 
-/// The protocol of the listeners that a termination leads to, and by which of their ports; `None`
-/// if it is not built.
-fn leads_to(termination: RouteTermination) -> Option<(Protocol, Exposed)> {
+/// The protocol of the listeners that a termination leads to, and by which of their ports. With
+/// `Reencrypt` the client's TLS ends at the router: what it asks for is the HTTP listeners' to answer,
+/// and the TLS behind the router is between the router and Envoy.
+fn leads_to(termination: RouteTermination) -> (Protocol, Exposed) {
     match termination {
-        RouteTermination::Edge => Some((Protocol::Http, Exposed::Router)),
-        RouteTermination::Passthrough => Some((Protocol::Https, Exposed::RouterPassthrough)),
-        RouteTermination::Reencrypt => None,
+        RouteTermination::Edge => (Protocol::Http, Exposed::Router),
+        RouteTermination::Reencrypt => (Protocol::Http, Exposed::RouterReencrypt),
+        RouteTermination::Passthrough => (Protocol::Https, Exposed::RouterPassthrough),
     }
 }
 

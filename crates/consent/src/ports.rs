@@ -50,7 +50,7 @@ pub(crate) fn of_gateway(allocated: &Allocated, gateway: &Key) -> Vec<PortAlloca
                 // Clients connect themselves: whatever they say about themselves proves nothing.
                 Exposed::Direct => PortTrust::Nothing,
                 // Policies admit the router alone, and Routes have it replace what clients say.
-                Exposed::Router => PortTrust::ForwardedHeaders,
+                Exposed::Router | Exposed::RouterReencrypt => PortTrust::ForwardedHeaders,
                 // The router sends the client's bytes, and no PROXY header.
                 Exposed::RouterPassthrough => PortTrust::Unknown,
             },

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use postern_api::instance::{ExposureType, Granted, Placement, RouteTermination};
+use postern_api::instance::{ExposureType, Granted, Placement};
 use postern_api::reasons::Reason;
 use postern_api::{GROUP, GatewayInstanceSpec};
 use postern_refs::{Body, FieldPath, Key, Object, Snapshot};
@@ -133,14 +133,6 @@ fn not_granted(
 
 /// What the schema has and this version has not.
 fn unbuilt(spec: &GatewayInstanceSpec) -> Option<Refusal> {
-    let route = spec.exposure.route.as_ref();
-    if route.is_some_and(|route| route.termination == RouteTermination::Reencrypt) {
-        return Some(at(
-            Reason::UnsupportedValue,
-            FieldPath::parse("spec.exposure.route.termination"),
-            "Reencrypt is not built yet; use Edge or Passthrough",
-        ));
-    }
     match spec.placement {
         Placement::Own => None,
         Placement::Managed => Some(at(

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use cluster::{Cluster, ClusterId, Endpoint, Endpoints, Health, Upstream};
 pub use host::Host;
-pub use listener::{Listener, ListenerKind, Pem, Secret, SecretId, TlsChain, Trust};
+pub use listener::{Listener, ListenerKind, Material, Pem, Secret, SecretId, TlsChain, Trust};
 pub use route::{
     Action, Backend, Fixed, HeaderMatch, Match, PathMatch, PathRank, PathRewrite, Precedence,
     QueryMatch, Redirect, RouteEntry, RouteId, Table, TableId, Target, ValueMatch, VirtualHost,

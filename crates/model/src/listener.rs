@@ -42,12 +42,28 @@ impl fmt::Debug for Pem {
 pub struct Secret {
     /// Its name.
     pub id: SecretId,
-    /// The certificate chain, leaf first, PEM.
-    pub chain: Pem,
-    /// The private key of the leaf, PEM.
-    pub key: Pem,
-    /// The Secret it comes from.
+    /// The chain and the key, or where they are.
+    pub material: Material,
+    /// The object it comes from.
     pub origin: Origin,
+}
+
+/// A certificate chain and its private key, or where Envoy finds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Material {
+    /// They are sent to Envoy.
+    Inline {
+        /// The certificate chain, leaf first, PEM.
+        chain: Pem,
+        /// The private key of the leaf, PEM.
+        key: Pem,
+    },
+    /// Envoy has them itself: they never leave its pod.
+    Mounted {
+        /// The folder, absolute, of `tls.crt` and `tls.key`. Envoy reads them again when something is
+        /// moved within it, as kubelets do (Envoy, `TlsCertificate.watched_directory`).
+        dir: Text,
+    },
 }
 
 /// What happens to the connections of one server name.

@@ -9,7 +9,7 @@ use postern_api::entitlement::EntitlementStatus;
 use serde_json::json;
 
 use crate::rights::{CONTROL_PLANE_READER, rule, rule_for};
-use crate::{Instance, Stamped, VERSION, labels};
+use crate::{Instance, Settings, Stamped, VERSION, labels, operator};
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -29,7 +29,8 @@ pub(crate) fn control_plane(
     entitlement: &EntitlementStatus,
 ) -> Vec<Stamped> {
     let names = instance.names();
-    let account = names.control_plane();
+    let name = names.control_plane();
+    let account = (instance.home(), name.as_str());
     let own = RoleRef {
         api_group: Some(RBAC_GROUP.into()),
         kind: "Role".into(),
@@ -45,20 +46,53 @@ pub(crate) fn control_plane(
         name: CONTROL_PLANE_READER.into(),
     };
     vec![
-        service_account(instance, account.clone(), labels::CONTROL_PLANE),
+        service_account(instance, name.clone(), labels::CONTROL_PLANE),
         role(
             instance,
             names.control_plane(),
             own_rules(instance, entitlement),
         ),
-        binding(instance, names.control_plane(), own, &account),
-        binding(instance, names.reader(), reader, &account),
+        binding(instance, names.control_plane(), own, account),
+        binding(instance, names.reader(), reader, account),
         role(
             instance,
             names.secrets(),
             secret_rules(instance, entitlement),
         ),
-        binding(instance, names.secrets(), secrets, &account),
+        binding(instance, names.secrets(), secrets, account),
+    ]
+}
+
+/// Role and RoleBinding by which the operator reads the authorities that the control plane published,
+/// where routers are to be told them: this one ConfigMap, and no other.
+pub(crate) fn trust(
+    instance: &Instance<'_>,
+    entitlement: &EntitlementStatus,
+    settings: &Settings,
+) -> Vec<Stamped> {
+    if !entitlement.reencrypts() {
+        return Vec::new();
+    }
+    let name = instance.names().trust();
+    let rules = vec![rule_for(
+        "",
+        &["configmaps"],
+        &["get"],
+        std::slice::from_ref(&name),
+    )];
+    let role_ref = RoleRef {
+        api_group: Some(RBAC_GROUP.into()),
+        kind: "Role".into(),
+        name: name.clone(),
+    };
+    vec![
+        role(instance, name.clone(), rules),
+        binding(
+            instance,
+            name,
+            role_ref,
+            (&settings.operator_namespace, operator::NAME),
+        ),
     ]
 }
 
@@ -83,14 +117,20 @@ fn role(instance: &Instance<'_>, name: String, rules: Vec<PolicyRule>) -> Stampe
     })
 }
 
-fn binding(instance: &Instance<'_>, name: String, role_ref: RoleRef, account: &str) -> Stamped {
+/// A RoleBinding for a ServiceAccount: namespace and name.
+fn binding(
+    instance: &Instance<'_>,
+    name: String,
+    role_ref: RoleRef,
+    (namespace, account): (&str, &str),
+) -> Stamped {
     Stamped::typed(&RoleBinding {
         metadata: instance.meta(name, labels::CONTROL_PLANE),
         role_ref,
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".into(),
             name: account.into(),
-            namespace: Some(instance.home().into()),
+            namespace: Some(namespace.into()),
             api_group: None,
         }]),
     })

@@ -210,6 +210,7 @@ pub fn stamp(
     check(instance)?;
     let mut objects = vec![access::entitlement(instance)];
     objects.extend(access::control_plane(instance, entitlement));
+    objects.extend(access::trust(instance, entitlement, settings));
     objects.push(network::control_plane(instance, settings));
     objects.push(control_plane::service(instance));
     objects.extend(control_plane::pods(instance, settings));
@@ -236,7 +237,7 @@ pub fn stamp(
     }
     objects.extend(gateway::gateway(instance));
     // Last: who comes by a Route finds all else.
-    objects.extend(route::routes(instance, entitlement));
+    objects.extend(route::routes(instance, entitlement, observed));
     Ok(objects)
 }
 

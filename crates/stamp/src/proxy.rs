@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use postern_api::entitlement::EntitlementStatus;
-use postern_api::{TRUST_DOMAIN, ports};
+use postern_api::{ENVOY_TLS_DIR, TRUST_DOMAIN, ports};
 
 use crate::pods::{self, Defaults, Part, container_port, env, env_field, probe};
 use crate::{Instance, Observed, Settings, Stamped, control_plane, labels, quantity};
@@ -21,7 +21,6 @@ const DEFAULTS: Defaults = Defaults {
     memory_limit: "512Mi",
 };
 
-const TLS_DIR: &str = "/etc/postern/tls";
 const RUN_DIR: &str = "/run/postern";
 
 /// On SIGTERM: at least so long until it ends, for Services to hear of it.
@@ -65,7 +64,7 @@ pub(crate) fn pods(
         env("POSTERN_XDS_SERVER_NAME", host),
         env("POSTERN_IDENTITY", identity(instance, entitlement, shard)),
         env_field("POSTERN_NODE_ID", "metadata.name"),
-        env("POSTERN_TLS_DIR", TLS_DIR),
+        env("POSTERN_TLS_DIR", ENVOY_TLS_DIR),
         env("POSTERN_STATE_DIR", format!("{RUN_DIR}/state")),
         env("POSTERN_READINESS_ADDRESS", listen(ports::PROXY_PROBES)),
         env("POSTERN_METRICS_ADDRESS", listen(ports::PROXY_METRICS)),
@@ -89,7 +88,7 @@ pub(crate) fn pods(
         volume_mounts: Some(vec![
             VolumeMount {
                 name: "tls".into(),
-                mount_path: TLS_DIR.into(),
+                mount_path: ENVOY_TLS_DIR.into(),
                 read_only: Some(true),
                 ..VolumeMount::default()
             },

@@ -12,7 +12,7 @@ use postern_api::instance::{
 use postern_api::names;
 use serde_json::{Value, json};
 
-use crate::{Instance, Stamped, labels};
+use crate::{Instance, Observed, Stamped, labels};
 
 /// Has the router replace what clients say about the way of a request.
 const FORWARDED_HEADERS: &str = "haproxy.router.openshift.io/set-forwarded-headers";
@@ -26,12 +26,23 @@ pub(crate) fn services(instance: &Instance<'_>, entitlement: &EntitlementStatus)
         .collect()
 }
 
-/// A Route for each host that a Gateway claims.
-pub(crate) fn routes(instance: &Instance<'_>, entitlement: &EntitlementStatus) -> Vec<Stamped> {
+/// A Route for each host that a Gateway claims. Those that reencrypt wait until it is known whom the
+/// router is to believe: without that it believes OpenShift's own authorities, which no Envoy is of.
+pub(crate) fn routes(
+    instance: &Instance<'_>,
+    entitlement: &EntitlementStatus,
+    observed: &Observed,
+) -> Vec<Stamped> {
+    let known = |claim: &&RouteClaim| {
+        claim.exposure != Exposed::RouterReencrypt || observed.trust.is_some()
+    };
     own(instance, entitlement)
         .flat_map(|gateway| {
-            let claims = gateway.routes.iter();
-            claims.map(|claim| route(instance, entitlement, gateway, claim))
+            let claims = gateway.routes.iter().filter(known);
+            claims.map(|claim| {
+                let tls = tls(instance, entitlement, claim.exposure, observed);
+                route(instance, gateway, claim, &tls)
+            })
         })
         .collect()
 }
@@ -52,6 +63,7 @@ fn port_name(port: u16, exposure: Exposed) -> String {
         Exposed::Direct => "port",
         Exposed::Router => "edge",
         Exposed::RouterPassthrough => "pass",
+        Exposed::RouterReencrypt => "tls",
     };
     format!("{word}-{port}")
 }
@@ -90,9 +102,9 @@ fn service(instance: &Instance<'_>, gateway: &EntitledGateway) -> Option<Stamped
 
 fn route(
     instance: &Instance<'_>,
-    entitlement: &EntitlementStatus,
     gateway: &EntitledGateway,
     claim: &RouteClaim,
+    tls: &Value,
 ) -> Stamped {
     let mut metadata = instance.meta(names::route(&gateway.name, &claim.host), labels::GATEWAY);
     metadata.annotations = Some(
@@ -105,7 +117,7 @@ fn route(
     let mut spec = json!({
         "to": { "kind": "Service", "name": names::router_service(&gateway.name), "weight": 100 },
         "port": { "targetPort": port_name(claim.port, claim.exposure) },
-        "tls": tls(instance, entitlement, claim.exposure),
+        "tls": tls,
         "wildcardPolicy": "None",
     });
     match (claim.host.as_str(), claim.host.strip_prefix("*.")) {
@@ -125,9 +137,15 @@ fn route(
     )
 }
 
-fn tls(instance: &Instance<'_>, entitlement: &EntitlementStatus, exposure: Exposed) -> Value {
+fn tls(
+    instance: &Instance<'_>,
+    entitlement: &EntitlementStatus,
+    exposure: Exposed,
+    observed: &Observed,
+) -> Value {
     let (termination, word) = match exposure {
         Exposed::RouterPassthrough => (RouteTermination::Passthrough, "passthrough"),
+        Exposed::RouterReencrypt => (RouteTermination::Reencrypt, "reencrypt"),
         Exposed::Router | Exposed::Direct => (RouteTermination::Edge, "edge"),
     };
     let mut exposures = instance.exposures(entitlement).iter();
@@ -140,5 +158,10 @@ fn tls(instance: &Instance<'_>, entitlement: &EntitlementStatus, exposure: Expos
         Some(InsecureEdgeTerminationPolicy::Allow) => "Allow",
         Some(InsecureEdgeTerminationPolicy::Redirect) => "Redirect",
     };
-    json!({ "termination": word, "insecureEdgeTerminationPolicy": insecure })
+    let mut tls = json!({ "termination": word, "insecureEdgeTerminationPolicy": insecure });
+    if exposure == Exposed::RouterReencrypt {
+        // With authorities of its own the router looks at the chain, and at no name.
+        tls["destinationCACertificate"] = observed.trust.as_deref().into();
+    }
+    tls
 }

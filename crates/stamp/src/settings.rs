@@ -23,6 +23,8 @@ pub struct Settings {
     /// control planes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_seconds: Option<u64>,
+    /// The operator's own namespace: its ServiceAccount there reads what control planes publish.
+    pub operator_namespace: String,
 }
 
 /// Images of the pods, by digest where that matters.
@@ -54,6 +56,10 @@ pub struct Observed {
     /// this is unknown, and may then reach DNS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane: Option<IpAddr>,
+    /// The instance's authorities as its control plane published them, in PEM: whom routers are to
+    /// believe. Without them no Route is stamped that needs them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
 }
 
 fn any_v4() -> IpAddr {

@@ -30,6 +30,7 @@ fn settings() -> Settings {
         monitoring_namespaces: BTreeSet::new(),
         listen: "0.0.0.0".parse().unwrap(),
         certificate_seconds: None,
+        operator_namespace: "postern-system".into(),
     }
 }
 
@@ -71,6 +72,15 @@ fn entitlement(gateways: Vec<EntitledGateway>) -> EntitlementStatus {
 }
 
 fn stamped(spec: &GatewayInstanceSpec, entitlement: &EntitlementStatus) -> Vec<Stamped> {
+    stamped_with(spec, entitlement, None)
+}
+
+/// With the authorities that the control plane published.
+fn stamped_with(
+    spec: &GatewayInstanceSpec,
+    entitlement: &EntitlementStatus,
+    trust: Option<&str>,
+) -> Vec<Stamped> {
     let instance = Instance {
         namespace: "team-a",
         name: "web",
@@ -80,6 +90,7 @@ fn stamped(spec: &GatewayInstanceSpec, entitlement: &EntitlementStatus) -> Vec<S
     };
     let observed = Observed {
         control_plane: Some("10.96.0.10".parse().unwrap()),
+        trust: trust.map(str::to_owned),
     };
     stamp(&instance, entitlement, &settings(), &observed).unwrap()
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postern_api::entitlement::{
-    EntitledGateway, EntitlementStatus, Exposed, ExposedVerdict, ObjectRef as Referent, PortTrust,
+    EntitledGateway, EntitlementStatus, Exposed, ExposedVerdict, ObjectRef as Referent,
+    PortAllocation, PortTrust,
 };
 use postern_model::{
     Host, Listener, ListenerKind, Origin, Secret, SecretId, TableId, Text, TlsChain, Trust,
@@ -21,7 +22,7 @@ use postern_refs::{Body, FieldPath, Key, Name, Snapshot};
 
 use crate::filters::is_hostname;
 use crate::outcome::{Cause, Outcome, Problem};
-use crate::secrets::Certificates;
+use crate::secrets::{self, Certificates};
 
 /// A Gateway, looked at.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,6 +200,11 @@ impl Builder<'_> {
         }
         if frame.problems.is_empty() {
             frame.served = served(&frame.listeners, entitled, &frame.key);
+            let reencrypts = |port: &PortAllocation| port.exposure == Exposed::RouterReencrypt;
+            if entitled.ports.iter().any(reencrypts) {
+                let mounted = secrets::mounted(&self.entitlement.instance);
+                frame.secrets.insert(mounted.id.clone(), Arc::new(mounted));
+            }
         }
         frame
     }
@@ -554,7 +560,7 @@ fn served(
         let fits = |listener: &&ListenerFrame| {
             let reached = match allocation.exposure {
                 Exposed::Direct => true,
-                Exposed::Router => !listener.tls,
+                Exposed::Router | Exposed::RouterReencrypt => !listener.tls,
                 Exposed::RouterPassthrough => listener.tls,
             };
             reached && listener.spec.port == allocation.port && listener.table.is_some()
@@ -568,7 +574,18 @@ fn served(
             name: gateway.name.clone(),
             field: field.into(),
         };
-        let kind = if first.tls {
+        let kind = if allocation.exposure == Exposed::RouterReencrypt {
+            // Whatever server name the router says or does not say: it is the only one that comes.
+            let chain = TlsChain {
+                server_name: Host::Any,
+                certificates: vec![secrets::mounted_id()],
+                table: table.clone(),
+                origin: origin(""),
+            };
+            ListenerKind::Https {
+                chains: vec![chain],
+            }
+        } else if first.tls {
             let mut chains: Vec<TlsChain> = here
                 .iter()
                 .filter_map(|listener| {

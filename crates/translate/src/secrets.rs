@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postern_model::{Origin, Pem, Secret, SecretId};
+use postern_api::ENVOY_TLS_DIR;
+use postern_api::entitlement::InstanceRef;
+use postern_model::{Material, Origin, Pem, Secret, SecretId};
 use postern_refs::objects::{Body, Object, TlsSecret};
 use postern_refs::{Key, Name};
 use rustls_pki_types::pem::PemObject;
@@ -87,8 +89,10 @@ fn check(object: &Object<TlsSecret>) -> Result<Secret, String> {
     let key_name = &object.meta.key;
     Ok(Secret {
         id: secret_id(key_name),
-        chain: Pem(chain.clone()),
-        key: Pem(key.0.clone()),
+        material: Material::Inline {
+            chain: Pem(chain.clone()),
+            key: Pem(key.0.clone()),
+        },
         origin: Origin {
             kind: "Secret".into(),
             namespace: key_name.namespace.clone(),
@@ -96,6 +100,28 @@ fn check(object: &Object<TlsSecret>) -> Result<Secret, String> {
             field: "data".into(),
         },
     })
+}
+
+/// The name of [`mounted`]: no Secret's, since those have a slash.
+pub(crate) fn mounted_id() -> SecretId {
+    SecretId("mounted".into())
+}
+
+/// The certificate that Envoys have themselves, for routers to see: the one that they show to their
+/// control plane. Its authority is the instance's own.
+pub(crate) fn mounted(instance: &InstanceRef) -> Secret {
+    Secret {
+        id: mounted_id(),
+        material: Material::Mounted {
+            dir: ENVOY_TLS_DIR.into(),
+        },
+        origin: Origin {
+            kind: "GatewayInstance".into(),
+            namespace: instance.namespace.as_str().into(),
+            name: instance.name.as_str().into(),
+            field: "spec.exposure.route.termination".into(),
+        },
+    }
 }
 
 /// The name of a Secret's certificate among an Envoy's secrets.

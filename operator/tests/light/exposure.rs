@@ -208,6 +208,8 @@ pub async fn routes_come_and_go(world: &World) {
         })
         .await;
 
+    reencrypts(world, &name, host).await;
+
     // The Route serves until the load balancer has an address, and a while longer.
     expose(world, json!({"type": "LoadBalancer", "route": null})).await;
     world
@@ -258,4 +260,61 @@ pub async fn routes_come_and_go(world: &World) {
         .await
         .expect("deleted");
     world.reason(instance, "Accepted", "Accepted").await;
+}
+
+/// From edge to reencrypt and back: the router is told the authorities that were published, and
+/// nothing else that stands there.
+async fn reencrypts(world: &World, name: &str, host: &str) {
+    let route = ("team-a", "Route", name);
+    let asked = |termination: &str| json!({"type": "Route", "route": {"termination": termination, "hosts": [host]}});
+    let published = async |text: &str| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "postern-default-trust", "namespace": "team-a"},
+            "data": {"ca.crt": text}});
+        world.apply(&map.to_string());
+    };
+    // What tenants may write there gets into no Route: the one that is there stays.
+    published("-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n").await;
+    let before = world.there("team-a", "Route", name).await;
+    expose(world, asked("Reencrypt")).await;
+    let entitlement = ("team-a", "Entitlement", "postern-default-entitlement");
+    world
+        .becomes(entitlement, "a port of its own is given", |found| {
+            let ports = found.data["status"]["gateways"][0]["ports"].as_array();
+            let mut ports = ports.into_iter().flatten();
+            ports.any(|port| port["exposure"] == "RouterReencrypt")
+        })
+        .await;
+    world.there("team-a", "Role", "postern-default-trust").await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let kept = world.there("team-a", "Route", name).await;
+    assert_eq!(kept.data["spec"], before.data["spec"]);
+
+    let certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    published(certificate).await;
+    let found = world
+        .becomes(route, "it reencrypts", |found| {
+            found.data["spec"]["tls"]["termination"] == "reencrypt"
+        })
+        .await;
+    assert_eq!(found.metadata.uid, before.metadata.uid);
+    assert_eq!(
+        found.data["spec"]["tls"]["destinationCACertificate"],
+        certificate
+    );
+    // Taken away, it is remembered.
+    world
+        .api("team-a", "ConfigMap")
+        .delete("postern-default-trust", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    answer(world, name, host, None).await;
+    expose(world, asked("Edge")).await;
+    world
+        .becomes(route, "it is as before", |found| {
+            found.data["spec"]["tls"]["termination"] == "edge"
+                && found.data["spec"]["tls"]["destinationCACertificate"] == Value::Null
+        })
+        .await;
+    world.gone("team-a", "Role", "postern-default-trust").await;
 }

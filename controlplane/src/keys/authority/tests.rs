@@ -95,11 +95,39 @@ fn certificates_say_what_they_should_and_no_more() {
             .collect();
         assert_eq!(found, names);
         let usage = parsed.extended_key_usage().unwrap().unwrap().value;
-        assert_eq!((usage.client_auth, usage.server_auth), (client, !client));
+        // Envoys are servers too, to routers.
+        assert_eq!((usage.client_auth, usage.server_auth), (client, true));
         assert_eq!(parsed.validity().not_before.timestamp(), START as i64 - 60);
         assert_eq!(parsed.validity().not_after.timestamp(), START as i64 + 120);
         assert_eq!(parsed.issuer(), ca.subject());
     }
+}
+
+/// As the version before made them: routers would not take it.
+#[test]
+fn an_envoys_certificate_that_is_for_clients_only_is_replaced() {
+    let mut plan = settle(None, START, &short());
+    let good = plan.bundle.envoys["fast"].clone();
+    let ca = &plan.bundle.authorities[0];
+    let issuer_pair = ca.key.as_ref().unwrap().pair().unwrap();
+    let signer = rcgen::Issuer::from_ca_cert_pem(&ca.certificate, issuer_pair).unwrap();
+    let pair = good.key.pair().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(good.not_before);
+    params.not_after = epoch + Duration::from_secs(good.not_after);
+    let uri = subject().shard_uri("fast").try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let old = params.signed_by(&pair, &signer).unwrap().pem();
+    let wanted = Wanted::shard(&subject(), "fast");
+    let old = Leaf::read(&old, &good.key, &good.trust, &wanted).unwrap();
+    plan.bundle.envoys.insert("fast".into(), old.clone());
+    let after = next(&plan.bundle, START + 1);
+    assert_ne!(after.bundle.envoys["fast"], old);
+    let other = &plan.bundle.envoys["default"];
+    assert_eq!(after.bundle.envoys["default"], *other);
 }
 
 #[test]
@@ -224,7 +252,7 @@ fn authorities_change_in_steps() {
     assert_eq!(signs, t + 60);
     assert_eq!(serials(&moved), [&b, &a]);
     assert_eq!(
-        issuer(&moved, &moved.envoys["fast"], Usage::Client, signs),
+        issuer(&moved, &moved.envoys["fast"], Usage::Envoy, signs),
         b
     );
     assert!(moved.authorities[1].key.is_none(), "the old key is gone");

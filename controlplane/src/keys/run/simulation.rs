@@ -235,7 +235,7 @@ fn unexpired(envoy: &Leaf, t: u64) -> Result<(), String> {
     let mut trusted = split(&envoy.trust).into_iter();
     let signs = |pem: String| {
         let authority = Authority::read(&pem, &subject()).unwrap();
-        authority.not_after > t && authority.issued(envoy, Usage::Client, at(t))
+        authority.not_after > t && authority.issued(envoy, Usage::Envoy, at(t))
     };
     if trusted.any(signs) {
         Ok(())

@@ -226,7 +226,7 @@ async fn what_a_tenant_deletes_comes_back() {
             .unwrap_or_else(|e| panic!("{t}: {e}"));
     }
     let (now, _) = decode(&store.all(), &subject());
-    assert!(now.authorities[0].issued(&envoy(&store), Usage::Client, clock.now()));
+    assert!(now.authorities[0].issued(&envoy(&store), Usage::Envoy, clock.now()));
 }
 
 #[tokio::test]

@@ -302,20 +302,25 @@ fn a_wildcard_is_reached_by_the_routers_own_name() {
 }
 
 #[test]
-fn reencrypt_is_refused_by_field() {
-    let snapshot = asking(RouteTermination::Reencrypt, &[]);
-    let key = Key::new("team-a", "default");
-    let refusal = consent(&snapshot, &key, None, &openshift())
-        .refusal
-        .expect("refused");
-    assert_eq!(refusal.reason, Reason::UnsupportedValue);
-    assert!(
-        refusal
-            .message
-            .starts_with("spec.exposure.route.termination: "),
-        "{}",
-        refusal.message
+fn reencrypt_leads_to_http_listeners_by_a_port_of_its_own() {
+    let edge = of(&asking(RouteTermination::Edge, &[]), None, &openshift());
+    let again = asking(RouteTermination::Reencrypt, &[]);
+    let found = of(&again, Some(&edge.entitlement), &openshift());
+    assert_eq!(
+        claims(&found),
+        [(String::new(), 80, Exposed::RouterReencrypt)]
     );
+    let ports = &found.entitlement.gateways[0].ports;
+    let of_port = |wanted: Exposed| {
+        let port = ports.iter().find(|port| port.exposure == wanted);
+        port.map(|port| (port.port, port.trust, port.container_port))
+    };
+    let (port, trust, number) = of_port(Exposed::RouterReencrypt).expect("a port of its own");
+    assert_eq!((port, trust), (80, PortTrust::ForwardedHeaders));
+    // Routers that have not heard of it yet still come by the old one.
+    let (_, _, before) = of_port(Exposed::Router).expect("the old one stays meanwhile");
+    assert_ne!(number, before);
+    assert_eq!(of_port(Exposed::RouterPassthrough), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use envoy_types::pb::envoy::config::cluster::v3 as cl;
 use envoy_types::pb::envoy::config::endpoint::v3 as ep;
-use postern_model::{Host, ListenerKind, Pem, Table, TlsChain, Trust};
+use postern_model::{Host, ListenerKind, Material, Pem, Table, TlsChain, Trust};
 
 use super::*;
 use crate::fixtures::{
@@ -13,10 +13,16 @@ fn address(text: &str) -> std::net::SocketAddr {
 }
 
 fn secret(name: &str) -> Arc<Secret> {
+    secret_of(name, "-----BEGIN CERTIFICATE-----\n")
+}
+
+fn secret_of(name: &str, chain: &str) -> Arc<Secret> {
     Arc::new(Secret {
         id: SecretId(name.into()),
-        chain: Pem("-----BEGIN CERTIFICATE-----\n".into()),
-        key: Pem("-----BEGIN PRIVATE KEY-----\nverysecret\n".into()),
+        material: Material::Inline {
+            chain: Pem(chain.into()),
+            key: Pem("-----BEGIN PRIVATE KEY-----\nverysecret\n".into()),
+        },
         origin: origin("Secret", name),
     })
 }
@@ -193,10 +199,7 @@ fn a_bad_item_is_told_by_its_origin_until_it_is_good() {
     put(
         &mut proxy.secrets,
         SecretId("ns/junk".into()),
-        Arc::new(Secret {
-            chain: Pem("junk".into()),
-            ..(*secret("ns/junk")).clone()
-        }),
+        secret_of("ns/junk", "junk"),
     );
     let mut encoder = Encoder::default();
     let resources = encoder.encode(&proxy);

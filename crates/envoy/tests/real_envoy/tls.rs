@@ -1,9 +1,10 @@
 //! TLS chains by server name, and certificates that change.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use postern_model::{
-    Host, Listener, ListenerKind, Pem, Proxy, Secret, SecretId, TableId, TlsChain, Trust,
+    Host, Listener, ListenerKind, Material, Pem, Proxy, Secret, SecretId, TableId, TlsChain, Trust,
 };
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,10 +22,20 @@ fn secret(id: &str, name: &str) -> Arc<Secret> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     Arc::new(Secret {
         id: SecretId(id.into()),
-        chain: Pem(made.cert.pem().into()),
-        key: Pem(made.signing_key.serialize_pem().into()),
+        material: Material::Inline {
+            chain: Pem(made.cert.pem().into()),
+            key: Pem(made.signing_key.serialize_pem().into()),
+        },
         origin: origin("Secret", id),
     })
+}
+
+/// Certificate and key of [`secret`].
+fn pem(secret: &Secret) -> (&str, &str) {
+    match &secret.material {
+        Material::Inline { chain, key } => (&chain.0, &key.0),
+        Material::Mounted { .. } => panic!("they are Envoy's own"),
+    }
 }
 
 fn chain(name: &str, certificate: &str) -> TlsChain {
@@ -51,7 +62,8 @@ async fn connect(
     protocol: &str,
 ) -> Result<(Answer, Option<Vec<u8>>), String> {
     use rustls_pki_types::pem::PemObject;
-    let certificate = rustls_pki_types::CertificateDer::from_pem_slice(trusted.chain.0.as_bytes());
+    let (certificate, _) = pem(trusted);
+    let certificate = rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes());
     let mut roots = RootCertStore::empty();
     roots.add(certificate.unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -216,8 +228,11 @@ async fn a_certificate_that_envoy_refuses_leaves_the_others() {
     let good = secret("ns/good", "a.example");
     let bad = Arc::new(Secret {
         id: SecretId("ns/bad".into()),
-        key: secret("ns/other", "b.example").key.clone(),
-        ..(*secret("ns/bad", "b.example")).clone()
+        material: Material::Inline {
+            chain: Pem(pem(&secret("ns/bad", "b.example")).0.into()),
+            key: Pem(pem(&secret("ns/other", "b.example")).1.into()),
+        },
+        origin: origin("Secret", "ns/bad"),
     });
     put(&mut proxy.secrets, good.id.clone(), good.clone());
     put(&mut proxy.secrets, bad.id.clone(), bad.clone());
@@ -235,4 +250,62 @@ async fn a_certificate_that_envoy_refuses_leaves_the_others() {
     connect(&world, "b.example", &bad, "http/1.1")
         .await
         .unwrap_err();
+}
+
+/// As a kubelet mounts a Secret: files in a folder that a link leads to, and the link is replaced.
+fn mount(dir: &Path, version: &str, secret: &Secret) {
+    let (certificate, key) = pem(secret);
+    let files = dir.join(version);
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("tls.crt"), certificate).unwrap();
+    std::fs::write(files.join("tls.key"), key).unwrap();
+    let (link, new) = (dir.join("..data"), dir.join("..data_tmp"));
+    std::os::unix::fs::symlink(version, &new).unwrap();
+    std::fs::rename(new, link).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        let at = dir.join(name);
+        if !at.is_symlink() {
+            std::os::unix::fs::symlink(format!("..data/{name}"), at).unwrap();
+        }
+    }
+}
+
+/// What routers see when they speak TLS to Envoy. The key is never sent, and a renewed certificate
+/// needs no news from the control plane.
+#[tokio::test]
+async fn a_mounted_certificate_is_shown_and_followed() {
+    let Some(mut world) = World::start().await else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (secret("one", "x.svc"), secret("two", "x.svc"));
+    mount(dir.path(), "..1", &one);
+    let mut proxy = base(&world).await;
+    let mounted = Arc::new(Secret {
+        id: SecretId("mounted".into()),
+        material: Material::Mounted {
+            dir: dir.path().to_str().unwrap().into(),
+        },
+        origin: origin("GatewayInstance", "ns/default"),
+    });
+    put(&mut proxy.secrets, mounted.id.clone(), mounted);
+    let any = TlsChain {
+        server_name: Host::Any,
+        ..chain("*", "mounted")
+    };
+    put_listener(&mut proxy, https(vec![any]));
+    world.apply(&proxy).await;
+    let (answer, _) = connect(&world, "x.svc", &one, "http/1.1").await.unwrap();
+    assert_eq!((answer.status, answer.backend()), (200, "a"));
+    connect(&world, "x.svc", &two, "http/1.1")
+        .await
+        .unwrap_err();
+
+    mount(dir.path(), "..2", &two);
+    let begun = std::time::Instant::now();
+    while connect(&world, "x.svc", &two, "http/1.1").await.is_err() {
+        assert!(begun.elapsed().as_secs() < 30, "it is not followed");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.assert_nothing_refused().await;
 }

@@ -242,6 +242,7 @@ impl Play<'_> {
             monitoring_namespaces: BTreeSet::new(),
             listen: "0.0.0.0".parse().expect("an address"),
             certificate_seconds: None,
+            operator_namespace: "postern-system".into(),
         };
         let stamped = stamp(
             &instance,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use postern_api::names;
 use postern_cluster::Outside;
 use postern_edge::{
     Answer, Ask, Load, Metallb, Mode, Router, WHO_IMAGE, certificate, install_routes, load_who,
@@ -144,6 +145,13 @@ impl Outer<'_> {
         self.truth(&[true, false])?;
         println!("           Route, edge: the client is told by the router alone");
 
+        // At the same router, with the same certificate: its configuration tells them apart.
+        let asked = format!("{{type: Route, route: {{termination: Reencrypt, hosts: [{HOST}]}}}}");
+        self.change(&asked, edge, || Ok(self.reencrypts()?.then_some(edge)))?;
+        self.is_told(edge, &client, true)?;
+        self.truth(&[true, false])?;
+        println!("           Route, reencrypt: the router believes the instance's authority");
+
         // At the same router: the team's own certificate tells them apart.
         let passthrough = Ways {
             ca: Some(&self.own),
@@ -184,6 +192,17 @@ impl Outer<'_> {
             https,
             ca: Some(&self.own),
         }))
+    }
+
+    /// Whether the router speaks TLS to the Envoys, and verifies them: it is told whom to believe.
+    fn reencrypts(&self) -> Result<bool> {
+        let route = format!("route/{}", names::route(NAME, HOST));
+        let path = "{.spec.tls.termination} {.spec.tls.destinationCACertificate}";
+        let told = self.world.value(TEAM, &route, path)?;
+        let published = "configmap/postern-outer-trust";
+        let trust = self.world.value(TEAM, published, "{.data.ca\\.crt}")?;
+        ensure!(!trust.trim().is_empty(), "nothing is published");
+        Ok(told.trim() == format!("reencrypt {}", trust.trim()))
     }
 
     /// By the load balancer's address, once it gave one.
