@@ -52,9 +52,13 @@ fn is_certificates(text: &str) -> bool {
     if text.is_empty() || text.len() > MOST {
         return false;
     }
-    let whole = text
-        .split_inclusive(END)
-        .all(|part| part.starts_with(BEGIN) && part.ends_with(END));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=\n".contains(&byte);
+    let whole = text.split_inclusive(END).all(|part| {
+        let body = part
+            .strip_prefix(BEGIN)
+            .and_then(|rest| rest.strip_suffix(END));
+        body.is_some_and(|body| body.bytes().all(plain))
+    });
     whole && CertificateDer::pem_slice_iter(text.as_bytes()).all(|certificate| certificate.is_ok())
 }
 

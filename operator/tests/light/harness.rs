@@ -20,8 +20,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// The user that the operator acts as.
-pub const USER: &str = "postern-operator-under-test";
+/// The user that the operator acts as: the ServiceAccount that it gives rights to.
+pub const USER: &str = "system:serviceaccount:postern:postern-operator";
 
 /// A cluster that goes away with this value.
 pub struct World {
@@ -70,6 +70,7 @@ pub fn kind(kind: &str) -> ApiResource {
     let (api_version, plural) = match kind {
         "ServiceAccount" => ("v1", "serviceaccounts"),
         "Service" => ("v1", "services"),
+        "ConfigMap" => ("v1", "configmaps"),
         "Role" => ("rbac.authorization.k8s.io/v1", "roles"),
         "RoleBinding" => ("rbac.authorization.k8s.io/v1", "rolebindings"),
         "Deployment" => ("apps/v1", "deployments"),
