@@ -109,14 +109,14 @@ async fn step(
         // One that is being deleted, held by somebody's finalizer, goes by this.
         let kept = api.replace(name, &ours, &found).await?;
         tracing::info!(entitlement = name, namespace = ?desired.namespace, "put back");
-        shared.live().apply_entitlement(kept);
+        shared.live().verified_entitlement(kept);
         return Ok(false);
     }
     if found.status.as_ref() != Some(status) {
         found.status = Some(status.clone());
         found = api.replace_status(name, &ours, &found).await?;
     }
-    shared.live().apply_entitlement(found);
+    shared.live().verified_entitlement(found);
     Ok(true)
 }
 

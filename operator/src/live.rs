@@ -19,6 +19,10 @@ use serde_json::Value;
 use crate::compare;
 use crate::kinds::Stamped;
 
+mod heard;
+
+use self::heard::Heard;
+
 /// What a stamped object is known by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
@@ -97,12 +101,25 @@ pub struct Live {
     // Objects of a kind that the list which is under way has not named yet.
     unlisted: BTreeMap<Stamped, BTreeSet<Id>>,
     served: BTreeSet<Stamped>,
+    heard: Heard,
 }
 
 impl Live {
-    /// An object as it is now. Returns whether that is news.
+    /// A run for a tenant of this namespace begins: what watches say from here on counts more than
+    /// what the run itself reads and writes.
+    pub fn run_begins(&mut self, namespace: &str) {
+        self.heard.run_begins(namespace);
+    }
+
+    /// It ends.
+    pub fn run_ends(&mut self, namespace: &str) {
+        self.heard.run_ends(namespace);
+    }
+
+    /// A watch tells of an object as it is now. Returns whether that is news.
     pub fn apply(&mut self, kind: Stamped, object: &DynamicObject) -> bool {
         let id = id(kind, object);
+        self.heard.there(&id.namespace, Some(kind), &id.name);
         if let Some(unlisted) = self.unlisted.get_mut(&kind) {
             unlisted.remove(&id);
         }
@@ -114,9 +131,12 @@ impl Live {
         true
     }
 
-    /// An object that is gone, or that no longer carries our label.
+    /// A watch tells of an object that is gone, or that no longer carries our label.
     pub fn delete(&mut self, kind: Stamped, object: &DynamicObject) {
-        self.forget(&id(kind, object));
+        let id = id(kind, object);
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        self.heard.gone(&id.namespace, Some(kind), &id.name, uid);
+        self.forget(&id);
     }
 
     /// Forgets an object.
@@ -141,6 +161,9 @@ impl Live {
         self.served.insert(kind);
         let gone = self.unlisted.remove(&kind).unwrap_or_default();
         for id in &gone {
+            let uid = self.objects.get(id).map(|seen| seen.uid.as_str());
+            let uid = uid.unwrap_or_default();
+            self.heard.gone(&id.namespace, Some(kind), &id.name, uid);
             self.forget(id);
         }
         gone.into_iter().map(|id| id.namespace).collect()
@@ -197,12 +220,16 @@ impl Live {
         seen.is_some() && self.verified.get(id).copied() == seen
     }
 
-    /// The object was read or written just now and is what `desired` asks for.
+    /// The object was read or written by this run and was what `desired` asks for. How it is now,
+    /// watches may know better.
     pub fn verified(&mut self, kind: Stamped, object: &DynamicObject, desired: u64) {
         let id = id(kind, object);
         let seen = self.look(kind, object);
         self.verified.insert(id.clone(), (seen.digest, desired));
-        self.objects.insert(id, seen);
+        let (namespace, name) = (&id.namespace, &id.name);
+        if !self.heard.outdates(namespace, Some(kind), name, &seen.uid) {
+            self.objects.insert(id, seen);
+        }
     }
 
     /// A digest of a value, good within this process.
@@ -238,9 +265,23 @@ impl Live {
         }
     }
 
-    /// An Entitlement as it is now. Returns whether that is news.
+    /// A watch tells of an Entitlement as it is now. Returns whether that is news.
     pub fn apply_entitlement(&mut self, object: Entitlement) -> bool {
         let key = entitlement_key(&object);
+        self.heard.there(&key.0, None, &key.1);
+        self.put_entitlement(key, object)
+    }
+
+    /// An Entitlement that this run read or wrote. How it is now, watches may know better.
+    pub fn verified_entitlement(&mut self, object: Entitlement) {
+        let key = entitlement_key(&object);
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        if !self.heard.outdates(&key.0, None, &key.1, uid) {
+            self.put_entitlement(key, object);
+        }
+    }
+
+    fn put_entitlement(&mut self, key: (String, String), object: Entitlement) -> bool {
         if self
             .entitlements
             .get(&key)
@@ -254,7 +295,10 @@ impl Live {
 
     /// An Entitlement that is gone.
     pub fn delete_entitlement(&mut self, object: &Entitlement) {
-        self.entitlements.remove(&entitlement_key(object));
+        let key = entitlement_key(object);
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        self.heard.gone(&key.0, None, &key.1, uid);
+        self.entitlements.remove(&key);
     }
 
     /// Only these Entitlements are there.
@@ -265,7 +309,9 @@ impl Live {
             .filter(|key| !listed.contains(*key));
         let gone: Vec<_> = gone.cloned().collect();
         for key in &gone {
-            self.entitlements.remove(key);
+            if let Some(object) = self.entitlements.get(key).cloned() {
+                self.delete_entitlement(&object);
+            }
         }
         gone.into_iter().map(|(namespace, _)| namespace).collect()
     }
@@ -518,6 +564,44 @@ mod tests {
         live.delete(Stamped::Service, &service(80));
         live.apply(Stamped::Service, &service(80));
         assert!(!live.is_verified(&the_id(), 7));
+    }
+
+    /// The answer was on its way when the tenant deleted or changed the object.
+    #[test]
+    fn an_answer_brings_nothing_back_that_a_watch_said_is_gone() {
+        let mut live = Live::default();
+        live.apply(Stamped::Service, &service(80));
+        live.run_begins("n");
+        live.delete(Stamped::Service, &service(80));
+        live.verified(Stamped::Service, &service(80), 7);
+        assert_eq!(live.get(&the_id()), None, "it must be made again");
+        // The one that was made in its place is another.
+        let mut fresh = service(80);
+        fresh.metadata.uid = Some("v".into());
+        live.verified(Stamped::Service, &fresh, 7);
+        assert!(live.is_verified(&the_id(), 7));
+        live.run_ends("n");
+
+        live.run_begins("n");
+        live.apply(Stamped::Service, &service(81));
+        live.verified(Stamped::Service, &service(80), 7);
+        assert!(!live.is_verified(&the_id(), 7), "it must be put back");
+        live.run_ends("n");
+        live.verified(Stamped::Service, &service(80), 7);
+        assert!(live.is_verified(&the_id(), 7));
+
+        let entitlement = |uid: &str| -> Entitlement {
+            let object = json!({"apiVersion": "postern.dev/v1alpha1", "kind": "Entitlement",
+                "metadata": {"name": "e", "namespace": "n", "uid": uid}, "spec": {}});
+            serde_json::from_value(object).expect("an Entitlement")
+        };
+        live.apply_entitlement(entitlement("u"));
+        live.run_begins("n");
+        live.delete_entitlement(&entitlement("u"));
+        live.verified_entitlement(entitlement("u"));
+        assert_eq!(live.entitlement("n", "e"), None, "it must be made again");
+        live.verified_entitlement(entitlement("v"));
+        assert!(live.entitlement("n", "e").is_some());
     }
 
     #[test]

@@ -29,8 +29,21 @@ use crate::trust;
 /// When to look again for what is on its way out.
 const SOON: Duration = Duration::from_secs(1);
 
-/// One run for the tenant of this key, whether or not its instance is there.
+/// One run for the tenant of this key, whether or not its instance is there. A namespace has one run
+/// at a time.
 pub async fn run(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    around: &Surroundings,
+    key: &Key,
+) -> Outcome {
+    shared.live().run_begins(&key.namespace);
+    let outcome = run_once(shared, snapshot, around, key).await;
+    shared.live().run_ends(&key.namespace);
+    outcome
+}
+
+async fn run_once(
     shared: &Shared,
     snapshot: &Snapshot,
     around: &Surroundings,
