@@ -7,7 +7,7 @@ use postern_api::entitlement::EntitlementStatus;
 use postern_api::grant::Namespaces;
 use postern_api::reasons::{ConditionType, Reason};
 use postern_api::{GROUP, TenantGrantSpec};
-use postern_consent::{Consent, Facts, Ownership, consent, owner};
+use postern_consent::{Consent, Facts, Ownership, consent, missing, owner, with_missing};
 use postern_envoy::Encoder;
 use postern_refs::objects::Gateway;
 use postern_refs::status::{self, Statuses};
@@ -21,17 +21,18 @@ use crate::report::{Condition, FileFinding, Instance, Item, Report};
 
 /// Looks at everything. `local` takes loopback endpoints as good.
 pub fn check(loaded: &Loaded, local: bool) -> Report {
-    let snapshot = instance::with_gateways(loaded.snapshot.clone());
+    let facts = Facts {
+        classes: [postern_api::GATEWAY_CLASS.into()].into(),
+        // Files do not tell; whoever asks for Routes has a router.
+        routes_served: true,
+        ..Facts::default()
+    };
+    let snapshot = instance::with_gateways(with_missing(loaded.snapshot.clone(), &facts));
     let mut check = Check {
         written: &loaded.snapshot,
         snapshot: &snapshot,
         local,
-        facts: Facts {
-            classes: [postern_api::GATEWAY_CLASS.into()].into(),
-            // Files do not tell; whoever asks for Routes has a router.
-            routes_served: true,
-            ..Facts::default()
-        },
+        facts,
         instances: Vec::new(),
         served: BTreeSet::new(),
         statuses: Statuses::new(),
@@ -62,7 +63,7 @@ pub fn check(loaded: &Loaded, local: bool) -> Report {
 struct Check<'a> {
     /// As the files are.
     written: &'a Snapshot,
-    /// With the Gateways that an operator would add.
+    /// With the instances and Gateways that an operator would add.
     snapshot: &'a Snapshot,
     local: bool,
     facts: Facts,
@@ -128,6 +129,7 @@ impl Check<'_> {
             exposures: vec![asked],
             address_pools: Vec::new(),
             quotas: None,
+            instance_template: None,
         };
         let meta = Meta {
             key: key.sibling("", "as if granted"),
@@ -287,13 +289,13 @@ impl Check<'_> {
                     to.clone(),
                     (Kind::Gateway, key.clone()),
                 );
-                let field = match parameters {
-                    Some(_) => "spec.infrastructure.parametersRef.name",
-                    None => "spec.infrastructure.parametersRef",
-                };
-                problem = Some(format!(
-                    "{field}: there is no GatewayInstance {to}; create it, or name another"
-                ));
+                problem = Some(match parameters {
+                    Some(_) => format!(
+                        "spec.infrastructure.parametersRef.name: there is no GatewayInstance {to}; \
+                         create it, or name another"
+                    ),
+                    None => self.without_instance(to),
+                });
             }
         }
         if !self.written.gateways.contains_key(key) {
@@ -305,6 +307,18 @@ impl Check<'_> {
         item.note = note;
         item.problems.extend(problem);
         item.conditions = conditions;
+    }
+
+    /// What keeps a Gateway that names no instance from having one.
+    fn without_instance(&self, to: &Key) -> String {
+        match missing(self.snapshot, to, &self.facts) {
+            // Who writes Gateways seldom has the files of grants.
+            Some(Err(refusal)) if refusal.reason != Reason::NotGranted => refusal.message,
+            _ => format!(
+                "spec.infrastructure.parametersRef: there is no GatewayInstance {to}; create it, name \
+                 another, or have an admin grant one by a TenantGrant with an instanceTemplate"
+            ),
+        }
     }
 
     fn route(&mut self, key: &Key) {

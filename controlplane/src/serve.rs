@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use postern_api::EntitlementStatus;
 use postern_api::entitlement::ShardRef;
-use postern_consent::{Facts, consent};
+use postern_consent::{Facts, consent, with_missing};
 use postern_envoy::Options;
 use postern_refs::status::{self, Statuses};
 use postern_refs::{Key, Snapshot, instance};
@@ -101,7 +101,8 @@ pub async fn serve(options: Serve) -> anyhow::Result<()> {
         teller.files(&problems.borrow_and_update());
         let snapshot = snapshots.borrow_and_update().clone();
         if let Some(snapshot) = snapshot {
-            let snapshot = instance::with_gateways((*snapshot).clone());
+            let made = with_missing((*snapshot).clone(), &facts());
+            let snapshot = instance::with_gateways(made);
             update(
                 &options,
                 &snapshot,
@@ -148,10 +149,7 @@ async fn update(
         }
         stays
     });
-    let facts = Facts {
-        classes: [postern_api::GATEWAY_CLASS.into()].into(),
-        ..Facts::default()
-    };
+    let facts = facts();
     for key in snapshot.instances.keys() {
         let before = tenants.get(key).map(|tenant| &tenant.entitlement);
         let found = consent(snapshot, key, before, &facts);
@@ -189,6 +187,14 @@ async fn update(
         describe(options, key, tenant)?;
     }
     Ok(())
+}
+
+/// Nobody makes a GatewayClass here.
+fn facts() -> Facts {
+    Facts {
+        classes: [postern_api::GATEWAY_CLASS.into()].into(),
+        ..Facts::default()
+    }
 }
 
 fn subject(key: &Key, shards: &[ShardRef]) -> anyhow::Result<Subject> {

@@ -21,7 +21,7 @@ use crate::observe::Touch;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile;
 use crate::shared::{Shared, Surroundings};
-use crate::{class, orphans};
+use crate::{bare, class, orphans};
 
 /// The kinds that consent is computed from, of the whole cluster. Secrets are none of them.
 pub const KINDS: [Kind; 7] = [
@@ -163,12 +163,9 @@ pub async fn drive(shared: Arc<Shared>, inputs: Inputs) -> Ended {
 impl Driver {
     fn touch_all(&mut self) {
         let mut namespaces = self.shared.live().namespaces();
-        namespaces.extend(
-            self.snapshot
-                .instances
-                .keys()
-                .map(|key| key.namespace.to_string()),
-        );
+        let snapshot = &self.snapshot;
+        let there = snapshot.instances.keys().chain(snapshot.gateways.keys());
+        namespaces.extend(there.map(|key| key.namespace.to_string()));
         for namespace in namespaces {
             self.touch_namespace(&namespace);
         }
@@ -256,7 +253,7 @@ impl Driver {
         }
         self.statuses_due = None;
         let standing = |key: &Key| reconcile::standing(&self.shared, &self.snapshot, key);
-        let new = orphans::statuses(&self.snapshot, standing);
+        let new = orphans::statuses(&self.snapshot, &bare::facts(&self.shared), standing);
         self.statuses.send_if_modified(|told| {
             let news = **told != new;
             if news {

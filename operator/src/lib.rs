@@ -15,14 +15,17 @@
 //! | [`apply`], [`compare`] | one object: create, compare, replace; never adopt |
 //! | [`entitlement`] | the contract |
 //! | [`status`], [`events`] | the instance's status, and what of it is worth an event |
+//! | [`bare`] | the instance of Gateways that have none |
 //! | [`orphans`] | statuses of Gateways that have no control plane |
 //! | [`class`] | the GatewayClass |
 //! | [`live`], [`observe`] | what is in the cluster of what was stamped |
 //!
 //! Architecture invariant: what a tenant or a control plane could have written (a status, a label,
-//! an annotation) decides nothing here. There is no request for a Secret in this program.
+//! an annotation) decides nothing here, but whose Gateways an instance that was made for such lives as
+//! long as ([`bare`]). There is no request for a Secret in this program.
 
 pub mod apply;
+pub mod bare;
 pub mod class;
 pub mod compare;
 pub mod driver;

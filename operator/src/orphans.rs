@@ -4,34 +4,45 @@
 //! Each status has one writer. As soon as the instance's control plane is there, the Gateway
 //! drops out of what this gives.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use postern_api::DEFAULT_INSTANCE;
 use postern_api::reasons::{ConditionType, Reason};
-use postern_consent::{Ownership, owner};
+use postern_consent::{Facts, Missing, Ownership, Refusal, is_bare, missing, owner};
 use postern_refs::objects::Gateway;
 use postern_refs::status::{Condition, GatewayStatus, Status, Statuses, Truth};
-use postern_refs::{Key, Kind, Name, Object, Snapshot};
+use postern_refs::{Key, Kind, Object, Snapshot};
+
+use crate::problem::Problem;
 
 /// How it stands with an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Its control plane is there, or will be soon: nothing is to be written.
     Served,
     /// It gets nothing.
     Refused(Reason),
-    /// There is none of this key, nor anything of it.
-    Absent,
+    /// There is none of this key, nor anything of it; and why it could not be made, if that was
+    /// tried.
+    Absent(Option<Problem>),
 }
+
+/// What becomes of the bare Gateways of instances that are absent, once for each instance: there may
+/// be many Gateways.
+type Absentees = BTreeMap<Key, Option<Result<Missing, Refusal>>>;
 
 /// The statuses to be written.
 #[must_use]
-pub fn statuses(snapshot: &Snapshot, standing: impl Fn(&Key) -> Standing) -> Statuses {
-    let none = BTreeSet::new();
+pub fn statuses(
+    snapshot: &Snapshot,
+    cluster: &Facts,
+    standing: impl Fn(&Key) -> Standing,
+) -> Statuses {
     let mut statuses = Statuses::new();
+    let mut absentees = Absentees::new();
     for (key, gateway) in snapshot.gateways.iter() {
-        let (reason, message) = match owner(snapshot, &none, gateway) {
+        let (reason, message) = match owner(snapshot, &cluster.classes, gateway) {
             Ownership::NotOurs => continue,
             Ownership::Wrong { field, message } => {
                 (Reason::InvalidParameters, format!("{field}: {message}"))
@@ -45,7 +56,23 @@ pub fn statuses(snapshot: &Snapshot, standing: impl Fn(&Key) -> Standing) -> Sta
                         instance.name
                     ),
                 ),
-                Standing::Absent => (Reason::InvalidParameters, absent(gateway, &instance.name)),
+                Standing::Absent(_) if !is_bare(gateway) => (
+                    Reason::InvalidParameters,
+                    format!(
+                        "spec.infrastructure.parametersRef: there is no GatewayInstance {} in this \
+                         namespace; create it or name another",
+                        instance.name
+                    ),
+                ),
+                Standing::Absent(problem) => {
+                    let becomes = absentees
+                        .entry(instance)
+                        .or_insert_with_key(|instance| missing(snapshot, instance, cluster));
+                    match bare(becomes.as_ref(), problem) {
+                        Some(told) => told,
+                        None => continue,
+                    }
+                }
             },
         };
         let status = status(gateway, reason, &message);
@@ -57,19 +84,22 @@ pub fn statuses(snapshot: &Snapshot, standing: impl Fn(&Key) -> Standing) -> Sta
     statuses
 }
 
-fn absent(gateway: &Object<Gateway>, name: &Name) -> String {
-    match gateway
-        .valid()
-        .is_some_and(|gateway| gateway.parameters.is_some())
-    {
-        true => format!(
-            "spec.infrastructure.parametersRef: there is no GatewayInstance {name} in this \
-             namespace; create it or name another"
-        ),
-        false => format!(
-            "there is no GatewayInstance {DEFAULT_INSTANCE} in this namespace; create it, or name \
-             another in spec.infrastructure.parametersRef"
-        ),
+/// What a bare Gateway is told: nothing, while its instance is on its way.
+fn bare(
+    becomes: Option<&Result<Missing, Refusal>>,
+    problem: Option<Problem>,
+) -> Option<(Reason, String)> {
+    match becomes? {
+        Err(refusal) => Some((refusal.reason, refusal.message.clone())),
+        Ok(missing) => {
+            let problem = problem?;
+            let told = format!(
+                "no GatewayInstance {DEFAULT_INSTANCE} could be made from spec.instanceTemplate of \
+                 the TenantGrant {}: {problem}",
+                missing.grant
+            );
+            Some((problem.reason()?, told))
+        }
     }
 }
 
@@ -97,7 +127,10 @@ fn status(gateway: &Object<Gateway>, reason: Reason, message: &str) -> GatewaySt
 
 #[cfg(test)]
 mod tests {
-    use postern_api::CONTROLLER_NAME;
+    use postern_api::grant::InstanceTemplate;
+    use postern_api::instance::ExposureType;
+    use postern_api::{CONTROLLER_NAME, TenantGrantSpec};
+    use postern_refs::Name;
     use postern_refs::objects::GatewayClass;
     use postern_refs::{Body, Meta, ObjectRef};
 
@@ -150,23 +183,35 @@ mod tests {
         snapshot
     }
 
+    /// The Gateways that are told something: name, reason and message.
+    fn told(snapshot: &Snapshot, standing: impl Fn(&Key) -> Standing) -> Vec<(Name, Name, Name)> {
+        let statuses = statuses(snapshot, &Facts::default(), standing);
+        let told = statuses.iter().map(|((_, key), status)| {
+            let Status::Gateway(status) = &**status else {
+                panic!("a Gateway's status");
+            };
+            assert!(status.conditions.iter().all(|c| c.observed_generation == 4));
+            assert!(status.conditions.iter().all(|c| c.status == Truth::False));
+            let accepted = &status.conditions[0];
+            (
+                key.name.clone(),
+                accepted.reason.clone(),
+                accepted.message.clone(),
+            )
+        });
+        told.collect()
+    }
+
     #[test]
     fn each_gateway_without_a_control_plane_gets_a_status_and_no_other() {
-        let statuses = statuses(&snapshot(), |instance| match &*instance.name {
+        let told = told(&snapshot(), |instance| match &*instance.name {
             "served" => Standing::Served,
             "refused" => Standing::Refused(Reason::NotGranted),
-            _ => Standing::Absent,
+            _ => Standing::Absent(None),
         });
-        let told: Vec<(&str, &str)> = statuses
+        let told: Vec<(&str, &str)> = told
             .iter()
-            .map(|((_, key), status)| {
-                let Status::Gateway(status) = &**status else {
-                    panic!("a Gateway's status");
-                };
-                assert!(status.conditions.iter().all(|c| c.observed_generation == 4));
-                assert!(status.conditions.iter().all(|c| c.status == Truth::False));
-                (&*key.name, &*status.conditions[0].reason)
-            })
+            .map(|(name, reason, _)| (&**name, &**reason))
             .collect();
         assert_eq!(
             told,
@@ -176,5 +221,52 @@ mod tests {
                 ("wrong", "InvalidParameters")
             ]
         );
+    }
+
+    #[test]
+    fn a_bare_gateway_says_what_keeps_its_instance_from_being_made() {
+        let mut snapshot = snapshot();
+        let gateways = Arc::make_mut(&mut snapshot.gateways);
+        gateways.clear();
+        let gateway = Gateway {
+            class: "postern".into(),
+            listeners: Vec::new(),
+            parameters: None,
+        };
+        gateways.insert(Key::new("n", "web"), object("n", "web", gateway));
+        let absent = |snapshot: &Snapshot, problem: Option<Problem>| {
+            let found = told(snapshot, |_| Standing::Absent(problem.clone()));
+            let mut found = found.into_iter();
+            let told = found.next().map(|(_, reason, message)| (reason, message));
+            assert_eq!(found.next(), None);
+            told
+        };
+        let (reason, message) = absent(&snapshot, None).expect("told");
+        assert_eq!(&*reason, "NotGranted");
+        assert!(message.ends_with("  instanceTemplate: {}\n"), "{message}");
+
+        let mut grant = TenantGrantSpec::default();
+        grant.namespaces.names = vec!["n".into()];
+        grant.exposures = vec![ExposureType::ClusterIP];
+        let put = |snapshot: &mut Snapshot, grant: &TenantGrantSpec| {
+            let grants = Arc::make_mut(&mut snapshot.tenant_grants);
+            grants.insert(Key::new("", "g"), object("", "g", grant.clone()));
+        };
+        put(&mut snapshot, &grant);
+        let (reason, message) = absent(&snapshot, None).expect("told");
+        assert_eq!(&*reason, "InvalidParameters");
+        assert!(message.contains("no TenantGrant on it (g) has a spec.instanceTemplate"));
+
+        grant.instance_template = Some(InstanceTemplate::default());
+        put(&mut snapshot, &grant);
+        assert_eq!(absent(&snapshot, None), None, "it is on its way");
+        let refused = Problem::WriteRefused {
+            what: "GatewayInstance n/default".into(),
+            answer: "exceeded quota".into(),
+        };
+        let (reason, message) = absent(&snapshot, Some(refused)).expect("told");
+        assert_eq!(&*reason, "WriteRefused");
+        assert!(message.contains("TenantGrant g: the API server refused"));
+        assert!(message.contains("exceeded quota"), "{message}");
     }
 }

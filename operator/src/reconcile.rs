@@ -11,11 +11,12 @@ use postern_api::entitlement::{EntitlementStatus, Exposed};
 use postern_api::instance::{Exposure, ExposureType};
 use postern_api::names::{self, InstanceNames};
 use postern_api::{GatewayInstance, GatewayInstanceSpec};
-use postern_consent::{Consent, RouteFacts, ServiceFacts, consent};
+use postern_consent::{Consent, RouteFacts, ServiceFacts, consent, is_missing};
 use postern_refs::{Key, Object, Snapshot};
 use postern_stamp::{Instance, Observed, Stamped as StampedObject, stamp};
 
 use crate::apply::{self, id_of};
+use crate::bare::{self, Made};
 use crate::entitlement;
 use crate::kinds::Stamped;
 use crate::live::{Facts, Id, Owner, Seen};
@@ -28,6 +29,8 @@ use crate::trust;
 
 /// When to look again for what is on its way out.
 const SOON: Duration = Duration::from_secs(1);
+/// When to look whether an instance that was made is there.
+const MADE: Duration = Duration::from_secs(5);
 
 /// One run for the tenant of this key, whether or not its instance is there. A namespace has one run
 /// at a time.
@@ -50,18 +53,15 @@ async fn run_once(
     key: &Key,
 ) -> Outcome {
     let Some(instance) = snapshot.instances.get(key) else {
-        return match sweep(shared, key, None).await {
-            Ok(()) => {
-                shared.remember(key, None);
-                shared.note_refusal(key, None);
-                Outcome::Gone
-            }
-            Err(problem) => outcome(key, &[problem]),
-        };
+        return absent(shared, snapshot, key).await;
     };
+    let uid = &*instance.meta.uid;
+    shared.note_unmade(key, None);
     let mut tenant = shared.tenant(key);
-    let swept = sweep(shared, key, Some(&instance.meta.uid)).await;
+    let swept = sweep(shared, key, Some(uid)).await;
     let mut problems: Vec<Problem> = swept.err().into_iter().collect();
+    let owned = bare::keep_owners(shared, snapshot, key, uid, &mut tenant).await;
+    problems.extend(owned.err());
     let wanted = present(
         shared,
         snapshot,
@@ -107,6 +107,24 @@ fn due(shared: &Shared, tenant: &Tenant) -> Option<Duration> {
         None => trust::SOON,
     });
     left.into_iter().chain(trust).min()
+}
+
+/// A run for an instance that is not there: nothing of it stays, and where bare Gateways need it, it
+/// is made.
+async fn absent(shared: &Shared, snapshot: &Snapshot, key: &Key) -> Outcome {
+    if let Err(problem) = sweep(shared, key, None).await {
+        return outcome(key, &[problem]);
+    }
+    shared.remember(key, None);
+    shared.note_refusal(key, None);
+    match bare::make(shared, snapshot, key).await {
+        Ok(Made::NotNeeded) => Outcome::Gone,
+        // Their Gateways say so. They keep their place in the queue, and its pause.
+        Ok(Made::NotAllowed) => Outcome::Settled,
+        // It may be gone before any Snapshot has it.
+        Ok(Made::There) => Outcome::Later(MADE),
+        Err(problem) => outcome(key, &[problem]),
+    }
 }
 
 fn outcome(key: &Key, problems: &[Problem]) -> Outcome {
@@ -525,7 +543,8 @@ async fn uid_now(shared: &Shared, key: &Key) -> Result<Option<String>, Problem> 
     }
 }
 
-/// The tenants of a namespace: its instances, and those that are gone but left something.
+/// The tenants of a namespace: its instances, those that are gone but left something, and the one
+/// that bare Gateways need.
 #[must_use]
 pub fn tenants_of(shared: &Shared, snapshot: &Snapshot, namespace: &str) -> BTreeSet<Key> {
     let first = Key::new(namespace, "");
@@ -536,6 +555,11 @@ pub fn tenants_of(shared: &Shared, snapshot: &Snapshot, namespace: &str) -> BTre
     let mut tenants: BTreeSet<Key> = there
         .take_while(|key| *key.namespace == *namespace)
         .collect();
+    let default = Key::new(namespace, postern_api::DEFAULT_INSTANCE);
+    let facts = bare::facts(shared);
+    if is_missing(snapshot, &default, &facts) || shared.unmade(&default).is_some() {
+        tenants.insert(default);
+    }
     let live = shared.live();
     for (_, seen) in live.in_namespace(namespace) {
         let owners = seen.owners.iter();
@@ -566,7 +590,7 @@ pub fn standing(shared: &Shared, snapshot: &Snapshot, key: &Key) -> Standing {
         true => shared
             .refusal(key)
             .map_or(Standing::Served, Standing::Refused),
-        false => Standing::Absent,
+        false => Standing::Absent(shared.unmade(key)),
     }
 }
 

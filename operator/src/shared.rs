@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use postern_api::entitlement::EntitlementStatus;
 use postern_api::reasons::Reason;
 use postern_consent::Way;
-use postern_refs::Key;
+use postern_refs::{Key, Name};
 use postern_stamp::{ApiServers, Images, Settings};
 
 use crate::events::Events;
 use crate::live::Live;
+use crate::problem::Problem;
 use crate::status::Wanted;
 
 /// What the installation says.
@@ -56,6 +57,8 @@ pub struct Tenant {
     pub left: BTreeMap<Way, Instant>,
     /// The authorities that routers are told, as they were published last; see [`crate::trust`].
     pub trust: Option<String>,
+    /// The instance's UID and those of its bare Gateways when it was last seen to that they own it.
+    pub owners: Option<(Name, BTreeSet<Name>)>,
 }
 
 /// What all runs share.
@@ -69,6 +72,7 @@ pub struct Shared {
     live: Mutex<Live>,
     tenants: Mutex<BTreeMap<Key, Tenant>>,
     refusals: Mutex<BTreeMap<Key, Reason>>,
+    unmade: Mutex<BTreeMap<Key, Problem>>,
 }
 
 impl Shared {
@@ -82,6 +86,7 @@ impl Shared {
             live: Mutex::default(),
             tenants: Mutex::default(),
             refusals: Mutex::default(),
+            unmade: Mutex::default(),
         })
     }
 
@@ -118,6 +123,21 @@ impl Shared {
     #[must_use]
     pub fn refusal(&self, key: &Key) -> Option<Reason> {
         lock(&self.refusals).get(key).copied()
+    }
+
+    /// Notes what keeps an instance from being made for Gateways that name none, if anything does.
+    pub fn note_unmade(&self, key: &Key, problem: Option<Problem>) {
+        let mut unmade = lock(&self.unmade);
+        match problem {
+            Some(problem) => unmade.insert(key.clone(), problem),
+            None => unmade.remove(key),
+        };
+    }
+
+    /// What keeps an instance from being made.
+    #[must_use]
+    pub fn unmade(&self, key: &Key) -> Option<Problem> {
+        lock(&self.unmade).get(key).cloned()
     }
 
     /// What stamping needs to know; `None` until enough was looked up.

@@ -4,9 +4,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::GatewayInstanceSpec;
 use crate::crds::{LABEL, OWNED_HOSTNAME, SUBDOMAIN};
 use crate::entitlement::Quotas;
-use crate::instance::{ExposureType, LabelSelector};
+use crate::instance::{Clients, Exposure, ExposureType, LabelSelector, Placement, Size};
 
 /// What an admin grants. Several grants on one namespace: hostnames and exposure types are
 /// united, each quota is the least.
@@ -51,6 +52,48 @@ pub struct TenantGrantSpec {
     /// Quotas of each namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Quotas>,
+    /// What a GatewayInstance `default` is made from, where a Gateway names no instance and the
+    /// namespace has none of that name. None: none is made. Of several grants the oldest that has
+    /// one counts. What was made is the namespace's: a later change of this changes nothing there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_template: Option<InstanceTemplate>,
+}
+
+/// What an instance that is made for a Gateway asks for: fields of a GatewayInstance. The grants of
+/// the namespace bound it as if the tenant had written it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InstanceTemplate {
+    /// How clients reach the gateway. The grants of the namespace must allow it.
+    pub exposure: Exposure,
+    /// Who may connect to the gateway from within the cluster.
+    pub clients: Clients,
+    /// Envoy: how many pods, of what size, on which nodes.
+    pub proxy: Size,
+    /// The control plane: how many pods, of what size, on which nodes.
+    pub control_plane: Size,
+}
+
+impl InstanceTemplate {
+    /// The instance that is made from it: without listeners, since there is a Gateway.
+    #[must_use]
+    pub fn instance(&self) -> GatewayInstanceSpec {
+        // A new field must be thought of on both sides: no `..`.
+        let InstanceTemplate {
+            exposure,
+            clients,
+            proxy,
+            control_plane,
+        } = self.clone();
+        GatewayInstanceSpec {
+            listeners: Vec::new(),
+            exposure,
+            clients,
+            placement: Placement::Own,
+            proxy,
+            control_plane,
+        }
+    }
 }
 
 /// Namespaces by name and by label. Listing by name is safer: a selector is as strong as whoever

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postern_api::TenantGrantSpec;
 use postern_api::entitlement::Quotas;
+use postern_api::grant::InstanceTemplate;
 use postern_api::instance::{ExposureType, Granted};
 use postern_refs::{FieldPath, Key, Name, Object, Snapshot};
 
@@ -26,20 +27,13 @@ pub(crate) fn namespace_labels(snapshot: &Snapshot, tenant: &Key) -> BTreeMap<Na
 /// All grants on the tenant's namespace together: hostnames and exposures united, each quota the
 /// least.
 pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
-    let labels = namespace_labels(snapshot, tenant);
     let mut by = Vec::new();
     let mut hostnames: BTreeSet<String> = BTreeSet::new();
     let mut exposures: BTreeSet<ExposureType> = BTreeSet::new();
     let mut address_pools: BTreeSet<&String> = BTreeSet::new();
     let mut quotas = Quotas::default();
-    for (key, object) in snapshot.tenant_grants.iter() {
-        let Some(grant) = object.valid().filter(|_| key.source == tenant.source) else {
-            continue;
-        };
-        if !covers(object, grant, &tenant.namespace, &labels) {
-            continue;
-        }
-        by.push(key.name.to_string());
+    for (object, grant) in covering(snapshot, tenant) {
+        by.push(object.meta.key.name.to_string());
         // Host names compare without case (RFC 4343).
         hostnames.extend(grant.hostnames.iter().map(|name| name.to_ascii_lowercase()));
         exposures.extend(&grant.exposures);
@@ -55,6 +49,32 @@ pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
         address_pools: address_pools.into_iter().cloned().collect(),
     };
     (granted, quotas)
+}
+
+/// What an instance of the tenant's namespace is made from, and by which grant: the oldest that
+/// has a template; of one age the one whose name comes first.
+pub(crate) fn template<'a>(
+    snapshot: &'a Snapshot,
+    tenant: &Key,
+) -> Option<(&'a Object<TenantGrantSpec>, &'a InstanceTemplate)> {
+    covering(snapshot, tenant)
+        .filter_map(|(object, grant)| Some((object, grant.instance_template.as_ref()?)))
+        .min_by_key(|(object, _)| (object.meta.created, &object.meta.key))
+}
+
+/// The grants that cover the tenant's namespace, by name.
+fn covering<'a>(
+    snapshot: &'a Snapshot,
+    tenant: &Key,
+) -> impl Iterator<Item = (&'a Object<TenantGrantSpec>, &'a TenantGrantSpec)> {
+    let labels = namespace_labels(snapshot, tenant);
+    let (source, namespace) = (tenant.source, tenant.namespace.clone());
+    snapshot
+        .tenant_grants
+        .values()
+        .filter(move |object| object.meta.key.source == source)
+        .filter_map(|object| Some((&**object, object.valid()?)))
+        .filter(move |(object, grant)| covers(object, grant, &namespace, &labels))
 }
 
 /// Whether a grant is for this namespace.

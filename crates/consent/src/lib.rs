@@ -17,6 +17,7 @@
 //! TenantGrants, the GatewayClasses and the labels of its Namespace. In this version no reference
 //! leaves the namespace: each that tries is refused, whether or not its target exists.
 
+mod bare;
 mod exposure;
 mod grants;
 mod ownership;
@@ -38,6 +39,7 @@ use postern_api::{CONTROLLER_NAME, DEFAULT_SHARD, TRUST_DOMAIN, names};
 use postern_refs::objects::{Gateway, Listener, NamespacesFrom};
 use postern_refs::{Key, Name, Object, Snapshot};
 
+pub use bare::{BareGateway, Missing, bare_gateways, is_bare, is_missing, missing, with_missing};
 use exposure::Exposing;
 pub use ownership::{Ownership, is_our_class, owner};
 pub use refusal::Refusal;

@@ -1,3 +1,4 @@
+mod bare;
 mod build;
 mod exposure;
 mod hostile;

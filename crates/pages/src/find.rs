@@ -156,6 +156,12 @@ impl<'a> Finder<'a> {
                      name: {name}\n  namespace: {}\n",
                     here.namespace
                 );
+                if gateway.parameters.is_none() {
+                    let what = "or add spec.instanceTemplate to a TenantGrant on the namespace";
+                    problem
+                        .next
+                        .push(Step::admin(what, "kubectl get tenantgrants"));
+                }
             }
             self.found.push(problem);
             return;

@@ -17,6 +17,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "postern-operator";
 /// The Gateway that a Service is for (GEP-1762). Never on pods: Gateways share them.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Annotation of an instance that the operator made for Gateways: the TenantGrant with its template.
+pub const MADE_FROM_GRANT: &str = "postern.dev/made-from-grant";
 /// The name of a namespace, which the API server sets and nobody can change.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 

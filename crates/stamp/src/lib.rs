@@ -19,10 +19,12 @@
 //! The namespace that holds the pods is one value ([`Instance::home`]): placement in another
 //! namespace changes it there, and the owner references with it.
 //!
-//! [`rights`] holds what the operator and the control planes may do, [`operator`] the operator's own
+//! [`bare`] holds the instance that is made for Gateways without one, which is not kept as it was
+//! stamped. [`rights`] holds what the operator and the control planes may do, [`operator`] the operator's own
 //! Deployment.
 
 mod access;
+pub mod bare;
 mod control_plane;
 mod gateway;
 pub mod labels;

@@ -46,7 +46,15 @@ pub fn operator_cluster_rules() -> Vec<PolicyRule> {
         // What consent is computed from.
         rule("", &["namespaces"], READ),
         rule(GATEWAY_GROUP, &["httproutes", "referencegrants"], READ),
-        rule(GROUP, &["gatewayinstances", "tenantgrants"], READ),
+        rule(GROUP, &["tenantgrants"], READ),
+        // And the instance that is made for Gateways without one. That later Gateways become owners of
+        // it too is a patch; where owners are protected (OpenShift), only who may delete an object
+        // may change them.
+        rule(
+            GROUP,
+            &["gatewayinstances"],
+            &["create", "delete", "get", "list", "patch", "watch"],
+        ),
         // The version of the Gateway API, which its definitions carry as an annotation.
         rule_for(
             "apiextensions.k8s.io",

@@ -75,9 +75,7 @@ spec: {parentRefs: [{name: lost}]}
         .becomes(
             ("default", "Gateway", "lost-too"),
             "another one says so",
-            |found| {
-                condition(found, "Accepted").is_some_and(|c| c["reason"] == "InvalidParameters")
-            },
+            |found| condition(found, "Accepted").is_some_and(|c| c["reason"] == "NotGranted"),
         )
         .await;
     let lost = gateways.get("lost").await.expect("a Gateway");

@@ -310,6 +310,13 @@ impl World {
         assert!(output.status.success(), "{errors}\n{yaml}");
     }
 
+    /// Whether kubectl does something with this input.
+    pub fn may(&self, arguments: &[&str], input: &str) -> bool {
+        let kubeconfig = self.cluster.kubeconfig();
+        let output = self.cluster.kubectl_as(&kubeconfig, arguments, input);
+        output.expect("kubectl").status.success()
+    }
+
     /// The objects that the operator keeps in a namespace, as `Kind/name` with their versions.
     pub async fn stamped(&self, namespace: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();

@@ -9,6 +9,7 @@
     reason = "all of this program is a test"
 )]
 
+mod bare;
 mod drift;
 mod exposure;
 mod gateways;
@@ -35,6 +36,8 @@ async fn the_operator_keeps_what_it_stamped_and_nothing_else() {
     a_grant_that_is_taken_away_takes_all(&world).await;
     a_deleted_instance_leaves_nothing(&world).await;
     gateways::gateways_without_a_control_plane_say_so(&world).await;
+    bare::a_bare_gateway_gets_an_instance(&world).await;
+    bare::a_refusal_is_told_where_the_gateway_is(&world).await;
     gateways::the_lease_is_let_go(&mut world).await;
     gateways::a_foreign_class_is_left_alone(&world).await;
     world.stop_operator().await;

@@ -17,7 +17,8 @@ pub(super) fn what_to_do(reason: Reason) -> &'static str {
         | Reason::Exposed
         | Reason::Ready => "Nothing: all is well.",
         Reason::InvalidParameters => {
-            "Name a GatewayInstance of the Gateway's own namespace, or take the reference away."
+            "Name a GatewayInstance of the Gateway's own namespace, or take the reference away. Without one, \
+             an admin may let an instance be made (`spec.instanceTemplate` of a TenantGrant)."
         }
         Reason::UnsupportedVersion => {
             "Nothing at once: what is known of the Gateway API goes on. Upgrade Postern, or the CRDs."

@@ -188,9 +188,43 @@ fn specs_read_back_as_they_were_written() {
         "hostnames": ["a.example", "*.a.example"],
         "exposures": ["ClusterIP", "NodePort"],
         "quotas": { "routes": 100, "listeners": 8, "endpoints": 1000, "configurationBytes": 1000000 },
+        "instanceTemplate": {
+            "exposure": { "type": "LoadBalancer", "loadBalancer": { "class": "metallb" } },
+            "clients": { "from": "All" },
+            "proxy": { "replicas": 2, "nodeSelector": { "infra": "" } },
+            "controlPlane": { "replicas": 1 },
+        },
     });
     let read: TenantGrantSpec = serde_json::from_value(full.clone()).unwrap();
-    assert_eq!(serde_json::to_value(read).unwrap(), full);
+    assert_eq!(serde_json::to_value(&read).unwrap(), full);
+    // What a template says is what the instance says.
+    let mut made = full["instanceTemplate"].clone();
+    made["placement"] = json!("Own");
+    let instance = read.instance_template.unwrap().instance();
+    assert_eq!(serde_json::to_value(instance).unwrap(), made);
+}
+
+/// Whatever a grant's template lets an admin write is bounded and checked as in an instance.
+#[test]
+fn a_template_has_the_schema_of_an_instance() {
+    let of = |kind: &str, under: &str| -> Vec<(String, JSONSchemaProps)> {
+        let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind);
+        let all = schemas(&crd.unwrap()).into_iter();
+        let below = all.filter_map(|(path, schema)| {
+            let rest = path.strip_prefix(under)?.to_owned();
+            let parts = [".exposure", ".clients", ".proxy", ".controlPlane"];
+            let schema = JSONSchemaProps {
+                description: None,
+                ..schema
+            };
+            let is_one = parts.iter().any(|part| rest.starts_with(part));
+            is_one.then_some((rest, schema))
+        });
+        below.collect()
+    };
+    let template = of("TenantGrant", "TenantGrant.spec.instanceTemplate");
+    assert!(template.len() > 30, "{}", template.len());
+    assert_eq!(template, of("GatewayInstance", "GatewayInstance.spec"));
 }
 
 #[test]

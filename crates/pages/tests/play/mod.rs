@@ -222,12 +222,13 @@ impl Play<'_> {
         let standing = |key: &Key| {
             let known = consents.iter().find(|(known, _)| known == key);
             match known.map(|(_, consent)| &consent.refusal) {
-                None => Standing::Absent,
+                None => Standing::Absent(None),
                 Some(None) => Standing::Served,
                 Some(Some(refusal)) => Standing::Refused(refusal.reason),
             }
         };
-        self.write(&orphans::statuses(&snapshot, standing));
+        let facts = self.surroundings(&[]);
+        self.write(&orphans::statuses(&snapshot, &facts, standing));
     }
 
     fn stamp(&mut self, snapshot: &Snapshot, key: &Key, consent: &Consent) {
