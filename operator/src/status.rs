@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use postern_api::GatewayInstance;
 use postern_api::entitlement::{EntitlementStatus, ExposedVerdict};
-use postern_api::instance::{Address, GatewayInstanceStatus, Granted};
+use postern_api::instance::{Address, GatewayInstanceStatus, Granted, Used};
 use postern_api::reasons::{ConditionType, Reason};
 use postern_consent::Consent;
 use postern_refs::Key;
@@ -64,6 +64,8 @@ pub struct Wanted {
     pub addresses: Vec<Address>,
     /// The TenantGrants in force; `None` if there is none.
     pub granted: Option<Granted>,
+    /// What it uses of its quotas; `None` if it gets nothing.
+    pub used: Option<Used>,
 }
 
 impl Wanted {
@@ -94,10 +96,11 @@ impl Wanted {
         Wanted {
             uid: instance.uid.clone(),
             generation: instance.generation,
-            accepted,
-            ready,
             addresses: consent.addresses.clone(),
             granted: (!granted.by.is_empty()).then(|| granted.clone()),
+            used: consent.used.filter(|_| accepted.holds),
+            accepted,
+            ready,
         }
     }
 
@@ -128,6 +131,7 @@ impl Wanted {
             ],
             addresses: self.addresses.clone(),
             granted: self.granted.clone(),
+            used: self.used,
         }
     }
 }
@@ -333,6 +337,28 @@ mod tests {
         assert_eq!(times, [&at(10), &at(20)], "Accepted stays, Ready is new");
         assert_eq!(second.conditions[1].reason, "Ready");
         assert_eq!(second.observed_generation, 3);
+    }
+
+    #[test]
+    fn use_is_news_when_it_changes_and_none_of_what_is_refused() {
+        let used = |routes: u32| {
+            Some(Used {
+                routes,
+                listeners: 1,
+            })
+        };
+        let with = |routes: u32| Consent {
+            used: used(routes),
+            ..consent()
+        };
+        let before = Wanted::stamped(&with(1), &[], &up(1));
+        assert_eq!(before, Wanted::stamped(&with(1), &[], &up(1)));
+        let after = Wanted::stamped(&with(2), &[], &up(1));
+        assert_ne!(before, after);
+        let status = after.status(&GatewayInstanceStatus::default(), &at(1));
+        assert_eq!(status.used, used(2));
+        let refused = Wanted::refused(Reason::Invalid, "no", &with(1));
+        assert_eq!(refused.used, None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::crds::{
     HOSTNAME, LABEL, LABEL_KEY, LABEL_VALUE, SUBDOMAIN, labels_schema, node_selector_schema,
     resources_schema,
 };
+use crate::entitlement::Quotas;
 
 /// What a tenant asks for.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -576,6 +577,9 @@ pub struct GatewayInstanceStatus {
     /// The TenantGrants in force, summed up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granted: Option<Granted>,
+    /// How much it uses of what the quotas count; none while it is not accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
 }
 
 /// An address of a Gateway.
@@ -608,4 +612,17 @@ pub struct Granted {
     /// Pools that a load balancer may take its address from; none: any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub address_pools: Vec<String>,
+    /// Quotas in force: of each the least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Quotas>,
+}
+
+/// What an instance uses of its quotas, as they count it. Past a quota the newest are not served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Used {
+    /// Routes of the namespace that name one of its Gateways.
+    pub routes: u32,
+    /// Listeners of all its Gateways.
+    pub listeners: u32,
 }

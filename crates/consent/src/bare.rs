@@ -101,7 +101,7 @@ fn wanted(
     cluster: &Facts,
     gateways: Vec<BareGateway>,
 ) -> Result<Missing, Refusal> {
-    let granted = grants::in_force(snapshot, tenant).0;
+    let granted = grants::in_force(snapshot, tenant);
     let found = grants::template(snapshot, tenant);
     let spec = found
         .map(|(_, template)| template.instance())

@@ -26,7 +26,7 @@ pub(crate) fn namespace_labels(snapshot: &Snapshot, tenant: &Key) -> BTreeMap<Na
 
 /// All grants on the tenant's namespace together: hostnames and exposures united, each quota the
 /// least.
-pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
+pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> Granted {
     let mut by = Vec::new();
     let mut hostnames: BTreeSet<String> = BTreeSet::new();
     let mut exposures: BTreeSet<ExposureType> = BTreeSet::new();
@@ -42,13 +42,13 @@ pub(crate) fn in_force(snapshot: &Snapshot, tenant: &Key) -> (Granted, Quotas) {
             quotas = least(&quotas, more);
         }
     }
-    let granted = Granted {
+    Granted {
         by,
         hostnames: hostnames.into_iter().collect(),
         exposures: exposures.into_iter().collect(),
         address_pools: address_pools.into_iter().cloned().collect(),
-    };
-    (granted, quotas)
+        quotas: (quotas != Quotas::default()).then_some(quotas),
+    }
 }
 
 /// What an instance of the tenant's namespace is made from, and by which grant: the oldest that

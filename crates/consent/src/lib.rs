@@ -25,15 +25,16 @@ mod ports;
 mod references;
 mod refusal;
 mod touched;
+mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use postern_api::entitlement::{
     CONTRACT_VERSION, EntitledGateway, EntitlementStatus, Exposed, ExternalAddress, InstanceRef,
-    ListenerConsent, Quotas, ShardRef,
+    ListenerConsent, ShardRef,
 };
-use postern_api::instance::{Address, Exposure, ExposureType, Granted, RouteTermination};
+use postern_api::instance::{Address, Exposure, ExposureType, Granted, RouteTermination, Used};
 use postern_api::ports::PortKey;
 use postern_api::{CONTROLLER_NAME, DEFAULT_SHARD, TRUST_DOMAIN, names};
 use postern_refs::objects::{Gateway, Listener, NamespacesFrom};
@@ -110,6 +111,8 @@ pub struct Consent {
     pub entitlement: EntitlementStatus,
     /// The TenantGrants in force, summed up for the instance's status.
     pub granted: Granted,
+    /// What it uses of its quotas, for the instance's status; `None` after a refusal.
+    pub used: Option<Used>,
     /// Where clients reach the instance's Gateways, for the instance's status.
     pub addresses: Vec<Address>,
     /// Listener ports for which no container port was left.
@@ -133,7 +136,7 @@ pub fn consent(
     previous: Option<&EntitlementStatus>,
     cluster: &Facts,
 ) -> Consent {
-    let (granted, quotas) = grants::in_force(snapshot, tenant);
+    let granted = grants::in_force(snapshot, tenant);
     let Some(instance) = snapshot.instances.get(tenant) else {
         return Consent {
             granted,
@@ -149,7 +152,7 @@ pub fn consent(
             refusal: Some(refusal),
             ..Consent::default()
         },
-        None => entitled(snapshot, tenant, previous, cluster, base, granted, quotas),
+        None => entitled(snapshot, tenant, previous, cluster, base, granted),
     }
 }
 
@@ -182,7 +185,6 @@ fn entitled(
     cluster: &Facts,
     base: EntitlementStatus,
     granted: Granted,
-    quotas: Quotas,
 ) -> Consent {
     let gateways = ownership::gateways_of(snapshot, tenant, &cluster.classes);
     let asked = snapshot
@@ -242,10 +244,11 @@ fn entitled(
             watches: references::watches(tenant),
             objects: references::secrets(tenant, &gateways),
             hostnames: granted.hostnames.clone(),
-            quotas,
+            quotas: granted.quotas.clone().unwrap_or_default(),
             exposures: in_force.exposures,
             ..base
         },
+        used: Some(used::of(snapshot, tenant, &gateways)),
         granted,
         without_port: allocated.without,
         leaving: in_force.leaving,

@@ -3,6 +3,7 @@ mod build;
 mod exposure;
 mod hostile;
 mod property;
+mod used;
 
 use std::net::IpAddr;
 
@@ -142,6 +143,11 @@ fn grants_unite_and_the_least_quota_holds() {
     assert_eq!(found.entitlement.quotas.routes, Some(5));
     assert_eq!(found.entitlement.quotas.endpoints, Some(1));
     assert_eq!(found.entitlement.quotas.listeners, None);
+    assert_eq!(
+        found.granted.quotas.as_ref(),
+        Some(&found.entitlement.quotas)
+    );
+    assert_eq!(of(&snapshot, "team-b").granted.quotas, None);
     assert_eq!(of(&snapshot, "team-b").granted.by, ["b-only"]);
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 use postern_api::entitlement::EntitlementStatus;
-use postern_api::instance::{Address, ExposureType, Granted};
+use postern_api::instance::{Address, ExposureType, Granted, Used};
 use postern_api::{CONTROLLER_NAME, DEFAULT_INSTANCE, GATEWAY_CLASS, GATEWAY_GROUP, GROUP};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +81,7 @@ pub(crate) struct Instance {
     pub conditions: Vec<Condition>,
     pub addresses: Vec<Address>,
     pub granted: Option<Granted>,
+    pub used: Option<Used>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -347,6 +348,7 @@ fn instance(object: &Value, meta: Meta) -> Instance {
         conditions: list(object, "/status/conditions"),
         addresses: list(object, "/status/addresses"),
         granted: part(object, "/status/granted"),
+        used: part(object, "/status/used"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use postern_api::entitlement::EntitlementStatus;
+use postern_api::entitlement::{EntitlementStatus, Quotas};
 use postern_api::instance::{Address, Granted};
 use postern_api::names::InstanceNames;
 use serde::Serialize;
@@ -202,18 +202,35 @@ fn row(facts: &Facts, world: &World, instance: &Instance) -> InstanceRow {
         exposure,
         addresses: instance.addresses.clone(),
         granted: instance.granted.clone(),
-        quotas: entitled
-            .map(|entitled| quotas(facts, world, entitled))
-            .unwrap_or_default(),
+        quotas: quotas(facts, world, instance, entitled),
         pods: pods(world, &id, entitled),
         namespace: id.0,
         name: id.1,
     }
 }
 
-/// What is used of what may be. Of the bounds that nobody counts here only those that are set are
-/// told.
-fn quotas(facts: &Facts, world: &World, entitled: &EntitlementStatus) -> Vec<Quota> {
+/// What is used of what may be: as the operator tells it, else as it is counted here.
+fn quotas(
+    facts: &Facts,
+    world: &World,
+    instance: &Instance,
+    entitled: Option<&EntitlementStatus>,
+) -> Vec<Quota> {
+    let granted = instance.granted.as_ref();
+    match (&instance.used, entitled) {
+        (Some(used), _) => {
+            let most = granted.and_then(|granted| granted.quotas.clone());
+            let count = |used: u32| Some(u64::from(used));
+            let most = most.unwrap_or_default();
+            of_bounds(count(used.routes), count(used.listeners), &most)
+        }
+        (None, Some(entitled)) => counted(facts, world, entitled),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// What is used, counted in what whoever asks may read.
+fn counted(facts: &Facts, world: &World, entitled: &EntitlementStatus) -> Vec<Quota> {
     let ours: BTreeSet<Id> = entitled
         .gateways
         .iter()
@@ -235,7 +252,11 @@ fn quotas(facts: &Facts, world: &World, entitled: &EntitlementStatus) -> Vec<Quo
         let gateways = ours.iter().filter_map(|id| world.gateways.get(id));
         gateways.map(|gateway| gateway.listeners.len() as u64).sum()
     });
-    let most = &entitled.quotas;
+    of_bounds(routes, listeners, &entitled.quotas)
+}
+
+/// Of the bounds that nobody counts for pages only those that are set are told.
+fn of_bounds(routes: Option<u64>, listeners: Option<u64>, most: &Quotas) -> Vec<Quota> {
     let counted = [
         ("routes", routes, most.routes.map(u64::from)),
         ("listeners", listeners, most.listeners.map(u64::from)),
@@ -332,7 +353,7 @@ pub(crate) fn unknown(facts: &Facts) -> Vec<Unknown> {
         let so = match resource {
             Resource::GatewayClass => "whether the class of a Gateway exists",
             Resource::GatewayInstance => "which instances there are",
-            Resource::Entitlement => "quotas, Envoys, and who serves what",
+            Resource::Entitlement => "Envoys, and who serves what",
             Resource::Gateway => "which Gateways there are",
             Resource::HttpRoute => "which routes there are",
             Resource::Service | Resource::EndpointSlice => "whether backends have endpoints",

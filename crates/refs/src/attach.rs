@@ -4,8 +4,8 @@
 
 use postern_model::Host;
 
-use crate::Name;
-use crate::objects::{Listener, ParentRef, Protocol, RouteKind};
+use crate::objects::{HttpRoute, Listener, Object, ParentRef, Protocol, RouteKind};
+use crate::{Key, Name};
 
 /// Why a `parentRef` attaches to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,20 @@ pub enum Detached {
 pub fn gateway_of<'a>(parent: &'a ParentRef, own: &'a Name) -> Option<(&'a Name, &'a Name)> {
     (&*parent.group == postern_api::GATEWAY_GROUP && &*parent.kind == "Gateway")
         .then(|| (parent.namespace.as_ref().unwrap_or(own), &parent.name))
+}
+
+/// Whether a route names a Gateway of which this holds, whether or not that takes it. One that does
+/// not decode names nothing.
+#[must_use]
+pub fn names_gateway(route: &Object<HttpRoute>, is_one: impl Fn(&Key) -> bool) -> bool {
+    let own = &route.meta.key;
+    route.valid().is_some_and(|spec| {
+        let mut gateways = spec
+            .parents
+            .iter()
+            .filter_map(|parent| gateway_of(parent, &own.namespace));
+        gateways.any(|(namespace, name)| is_one(&own.sibling(namespace.clone(), name.clone())))
+    })
 }
 
 /// Whether a `parentRef` means this listener.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use postern_refs::attach;
-use postern_refs::objects::{HttpRoute, Object};
+use postern_refs::objects::HttpRoute;
 use postern_refs::{Key, Map};
 
 use crate::frame::Frames;
@@ -17,21 +17,10 @@ pub(crate) fn over(routes: &Map<HttpRoute>, frames: &Frames, most: Option<u32>) 
     };
     let mut counted: Vec<(i64, &Key)> = routes
         .iter()
-        .filter(|(_, route)| names_one(route, frames))
+        .filter(|(_, route)| attach::names_gateway(route, |key| frames.contains_key(key)))
         .map(|(key, route)| (route.meta.created, key))
         .collect();
     counted.sort_unstable();
     let newest = counted.into_iter().skip(most);
     newest.map(|(_, key)| key.clone()).collect()
-}
-
-fn names_one(object: &Object<HttpRoute>, frames: &Frames) -> bool {
-    let key = &object.meta.key;
-    object.valid().is_some_and(|route| {
-        route.parents.iter().any(|parent| {
-            attach::gateway_of(parent, &key.namespace).is_some_and(|(namespace, name)| {
-                frames.contains_key(&key.sibling(namespace.clone(), name.clone()))
-            })
-        })
-    })
 }

@@ -168,6 +168,8 @@ async fn a_grant_makes_a_tenant(world: &World) {
     let instance = world.there("team-a", "GatewayInstance", "default").await;
     let granted = &instance.data["status"]["granted"];
     assert_eq!(granted["hostnames"], json!(["*.team-a.example"]));
+    let used = &instance.data["status"]["used"];
+    assert_eq!(used, &json!({"routes": 0, "listeners": 2}));
     let address = &instance.data["status"]["addresses"][0];
     assert_eq!(address["value"], gateway["addresses"][0]["value"]);
 }
@@ -233,6 +235,35 @@ async fn what_is_no_longer_asked_for_goes(world: &World) {
     world
         .there("team-a", "Service", "postern-own-gateway")
         .await;
+    // What is used of quotas stands in the status.
+    world.apply(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: counted, namespace: team-a}
+spec: {parentRefs: [{name: own}, {name: default}]}
+---
+apiVersion: postern.dev/v1alpha1
+kind: TenantGrant
+metadata: {name: bounds}
+spec: {namespaces: {names: [team-a]}, hostnames: [], exposures: [], quotas: {routes: 7}}
+",
+    );
+    let told = json!([{"routes": 7}, {"routes": 1, "listeners": 3}]);
+    let instance = ("team-a", "GatewayInstance", "default");
+    let used = |found: &DynamicObject| {
+        let status = &found.data["status"];
+        json!([status["granted"]["quotas"], status["used"]]) == told
+    };
+    world
+        .becomes(instance, "quotas and their use are told", used)
+        .await;
+    let routes = world.api("team-a", "HTTPRoute");
+    let gone = routes.delete("counted", &DeleteParams::default()).await;
+    gone.expect("deleted");
+    let grants = world.cluster_api("TenantGrant");
+    let gone = grants.delete("bounds", &DeleteParams::default()).await;
+    gone.expect("deleted");
     let before = world
         .there("team-a", "Service", "postern-default-gateway")
         .await;
