@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 use postern_cluster::{Channel, Cluster, Options};
 use serde_json::Value;
 
-/// What pages need of the stock role `view` (Kubernetes' `pkg/apis/…/rbac/bootstrappolicy/policy.go`;
-/// of the Gateway API as OpenShift adds it). A cluster without controllers aggregates no rules, so
+/// What pages need of the stock role `view` (Kubernetes' `pkg/apis/…/rbac/bootstrappolicy/policy.go`).
+/// What a platform adds to it is in `config/tenants`. A cluster without controllers aggregates no rules, so
 /// they stand here.
 const VIEW: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
@@ -21,7 +21,6 @@ rules:
 - {apiGroups: [''], resources: [services, pods, configmaps, events], verbs: [get, list, watch]}
 - {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
-- {apiGroups: [gateway.networking.k8s.io], resources: [gateways, httproutes], verbs: [get, list, watch]}
 ---
 apiVersion: v1
 kind: Namespace
@@ -85,7 +84,7 @@ impl World {
         for path in [
             &root.join("crds"),
             &theirs,
-            &root.join("config/31-view.yaml"),
+            &root.join("config/tenants/openshift.yaml"),
         ] {
             world.admin(&["apply", "--server-side", "-f", path.to_str().unwrap()]);
         }

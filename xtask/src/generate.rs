@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `crds/` | the CustomResourceDefinitions |
 //! | `config/` | plain manifests, for clusters without OLM: `kubectl apply -k config` |
+//! | `config/tenants/` | two sets of rights for tenants, of which an admin applies one |
 //! | `docs/reference/` | every field of our kinds, every condition |
 //! | `bundle/` | the OLM bundle: ClusterServiceVersion, CRDs, static ClusterRoles, annotations |
 //! | `olm/` | a catalog that holds the bundle, and what an admin applies to install from it |
@@ -129,8 +130,8 @@ fn files(release: &Release) -> Result<Files> {
         files.insert(format!("config/crds/{name}.yaml").into(), text.clone());
         files.insert(format!("bundle/manifests/{name}.yaml").into(), text);
     }
-    let plain = config::files(release)?;
-    files.extend(plain);
+    files.extend(config::files(release)?);
+    files.extend(config::tenants()?);
     files.insert(
         "config/kustomization.yaml".into(),
         config::kustomization(&files)?,

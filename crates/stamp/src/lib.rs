@@ -20,8 +20,8 @@
 //! namespace changes it there, and the owner references with it.
 //!
 //! [`bare`] holds the instance that is made for Gateways without one, which is not kept as it was
-//! stamped. [`rights`] holds what the operator and the control planes may do, [`operator`] the operator's own
-//! Deployment.
+//! stamped. [`rights`] holds what the operator and the control planes may do, [`tenants`] what people may,
+//! [`operator`] the operator's own Deployment.
 
 mod access;
 pub mod bare;
@@ -36,6 +36,7 @@ mod quantity;
 pub mod rights;
 mod route;
 mod settings;
+pub mod tenants;
 
 #[cfg(test)]
 mod restricted;

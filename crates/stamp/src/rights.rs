@@ -14,7 +14,7 @@ pub const CONTROL_PLANE_READER: &str = "postern-controlplane-reader";
 /// The Lease that the operator's leader holds, in the operator's namespace.
 pub const OPERATOR_LEASE: &str = "postern-operator";
 
-const READ: &[&str] = &["get", "list", "watch"];
+pub(crate) const READ: &[&str] = &["get", "list", "watch"];
 const KEEP: &[&str] = &[
     "create", "delete", "get", "list", "patch", "update", "watch",
 ];

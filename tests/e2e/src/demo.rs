@@ -9,7 +9,7 @@ use postern_cluster::{Channel, Cluster, Options};
 
 use crate::images;
 use crate::olm;
-use crate::platform::{apply, install, kubectl, value, wait};
+use crate::platform::{apply, give_tenants, install, kubectl, value, wait};
 use crate::tools::repository;
 
 /// The teams.
@@ -32,7 +32,7 @@ pub struct Demo {
     /// The cluster.
     pub cluster: Cluster,
     /// Kubeconfigs of a user of each team: the stock role `edit` in the team's namespace and what
-    /// OLM and OpenShift add to it.
+    /// is added to it on OpenShift's terms.
     pub tenants: [PathBuf; 2],
     ports: Ports,
 }
@@ -66,6 +66,7 @@ impl Demo {
         }
         let examples = repository().join("examples");
         apply(&cluster, &admin, &examples.join("platform"))?;
+        give_tenants(&cluster, "openshift")?;
         let about = ["-n", "postern-system", "get", "pods,events", "-o", "wide"];
         wait(&cluster, "the operator is ready", PATIENCE, &about, || {
             Ok(value(

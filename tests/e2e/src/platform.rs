@@ -71,6 +71,17 @@ pub fn install(cluster: &Cluster) -> Result<()> {
     .map(|_| ())
 }
 
+/// Gives tenants their rights: one of the sets of `config/tenants`.
+///
+/// # Errors
+/// Where kubectl fails.
+pub fn give_tenants(cluster: &Cluster, terms: &str) -> Result<()> {
+    let set = repository().join(format!("config/tenants/{terms}.yaml"));
+    let (admin, path) = (cluster.kubeconfig(), set.display().to_string());
+    let arguments = ["apply", "--server-side", "--force-conflicts", "-f", &path];
+    kubectl(cluster, &admin, &arguments, "").map(|_| ())
+}
+
 /// A manifest with the images that were built here instead of the released ones; `named` says what the
 /// cluster calls the image of a target.
 pub(crate) fn with_local_images(text: &str, named: impl Fn(&str) -> String) -> String {

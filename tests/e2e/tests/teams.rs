@@ -8,6 +8,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "teams/bare.rs"]
+mod bare;
 #[path = "teams/broken.rs"]
 mod broken;
 #[path = "teams/clients.rs"]
@@ -69,6 +71,7 @@ const WHILE_KEYS_ROTATE: &[Part] = &[
     ("tenancy", tenancy::run),
     ("drift", drift::run),
     ("instances", instances::run),
+    ("bare", bare::run),
     ("clients", clients::run),
     ("same", same::run),
     ("many", many::run),

@@ -1,8 +1,8 @@
-//! Plain manifests: what OLM would make from the bundle.
+//! Plain manifests: what OLM would make from the bundle; and, to choose from, what tenants may do.
 
 use anyhow::Result;
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use postern_api::GROUP;
+use postern_stamp::tenants::{self, TenantRole, Terms};
 use postern_stamp::{operator, rights};
 use serde_json::{Value, json};
 
@@ -47,9 +47,6 @@ pub(super) fn files(release: &Release) -> Result<Files> {
     for (name, rules) in rights::static_cluster_roles() {
         add(&format!("30-{name}"), cluster_role(name, &rules))?;
     }
-    for (role, rule) in user_roles() {
-        add(&format!("31-{role}"), aggregated(role, &rule))?;
-    }
     add("40-network-policy", network_policy())?;
     let deployment = operator::deployment(Some(NAMESPACE), &release.operator, &release.stamped);
     add(
@@ -59,11 +56,27 @@ pub(super) fn files(release: &Release) -> Result<Files> {
     Ok(files)
 }
 
-/// All of `config/`, for `kubectl apply -k`.
+/// The sets of rights that an admin may give to tenants: `config/tenants/`.
+pub(super) fn tenants() -> Result<Files> {
+    let mut files = Files::new();
+    for terms in Terms::ALL {
+        let roles: Vec<Value> = tenants::roles(terms).iter().map(aggregated).collect();
+        let path = format!("config/{TENANTS}/{}.yaml", terms.name());
+        files.insert(path.into(), text::documents(&roles)?);
+    }
+    Ok(files)
+}
+
+/// Where in `config/` they are: beside what is applied as a whole.
+const TENANTS: &str = "tenants";
+
+/// All of `config/` but the sets to choose from, for `kubectl apply -k`.
 pub(super) fn kustomization(files: &Files) -> Result<String> {
     let resources: Vec<&str> = files
         .keys()
-        .filter_map(|path| path.strip_prefix("config").ok()?.to_str())
+        .filter_map(|path| path.strip_prefix("config").ok())
+        .filter(|path| !path.starts_with(TENANTS))
+        .filter_map(|path| path.to_str())
         .collect();
     text::yaml(&json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -122,42 +135,12 @@ fn binding(kind: &str, role_kind: &str, metadata: Value) -> Value {
     )
 }
 
-/// What users of a namespace may do with our kinds, by the stock role that it is added to. OLM
-/// makes such roles itself.
-fn user_roles() -> Vec<(&'static str, Vec<PolicyRule>)> {
-    const READ: &[&str] = &["get", "list", "watch"];
-    let write = vec![rights::rule(
-        GROUP,
-        &["gatewayinstances"],
-        &[
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch",
-        ],
-    )];
-    vec![
-        ("admin", write.clone()),
-        ("edit", write),
-        (
-            "view",
-            vec![rights::rule(
-                GROUP,
-                &["entitlements", "gatewayinstances"],
-                READ,
-            )],
-        ),
-    ]
-}
-
-fn aggregated(role: &str, rules: &[PolicyRule]) -> Value {
-    let mut value = cluster_role(&format!("postern-{role}"), rules);
-    value["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{role}")] =
-        "true".into();
+fn aggregated(role: &TenantRole) -> Value {
+    let mut value = cluster_role(role.name, &role.rules);
+    for stock in role.added_to {
+        value["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{stock}")] =
+            "true".into();
+    }
     value
 }
 

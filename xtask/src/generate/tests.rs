@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -26,7 +27,10 @@ fn documents() -> Vec<(PathBuf, Value)> {
     files
         .into_iter()
         .filter(|(path, _)| single(path))
-        .map(|(path, text)| (path, serde_saphyr::from_str(&text).unwrap()))
+        .flat_map(|(path, text)| {
+            let all: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            all.into_iter().map(move |value| (path.clone(), value))
+        })
         .collect()
 }
 
@@ -89,6 +93,84 @@ fn no_manifest_gives_what_must_not_be_given() {
         }
     }
     assert!(seen > 30, "{seen} rules");
+}
+
+/// What tenants may do by a set, as `verb resource.group`, by the stock role.
+fn tenants_may(set: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let path = PathBuf::from(format!("config/tenants/{set}.yaml"));
+    let mut may: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (_, role) in documents().into_iter().filter(|(found, _)| *found == path) {
+        assert_eq!(role["kind"], "ClusterRole");
+        let labels = role["metadata"]["labels"].as_object().unwrap();
+        let prefix = "rbac.authorization.k8s.io/aggregate-to-";
+        for stock in labels.keys().filter_map(|label| label.strip_prefix(prefix)) {
+            for rule in rules(&role) {
+                for resource in words(&rule, "resources") {
+                    let of = format!("{resource}.{}", words(&rule, "apiGroups")[0]);
+                    let verbs = words(&rule, "verbs").into_iter();
+                    let all = verbs.map(|verb| format!("{verb} {of}"));
+                    may.entry(stock.to_owned()).or_default().extend(all);
+                }
+            }
+        }
+    }
+    assert_eq!(may.keys().collect::<Vec<_>>(), ["admin", "edit", "view"]);
+    may
+}
+
+#[test]
+fn tenants_get_what_people_write_and_no_more() {
+    let mut differ = Vec::new();
+    for set in ["openshift", "kubernetes"] {
+        let may = tenants_may(set);
+        let (edit, view) = (&may["edit"], &may["view"]);
+        assert_eq!(edit, &may["admin"]);
+        assert!(edit.is_superset(view));
+        for one in edit {
+            let (verb, of) = one.split_once(' ').unwrap();
+            let (resource, group) = of.split_once('.').unwrap();
+            let ours = group == "postern.dev";
+            // Nothing of Kubernetes' own, so no Secret; nobody's status; no grants.
+            assert!(ours || group == "gateway.networking.k8s.io", "{one}");
+            assert!(!resource.contains('/'), "{one}");
+            assert!(
+                !ours || ["entitlements", "gatewayinstances"].contains(&resource),
+                "{one}"
+            );
+            let reads = ["get", "list", "watch"].contains(&verb);
+            assert!(reads || resource != "entitlements", "{one}");
+        }
+        assert!(
+            view.iter().all(|one| one.starts_with(['g', 'l', 'w'])),
+            "{view:?}"
+        );
+        assert!(edit.contains("create gatewayinstances.postern.dev"));
+        assert!(edit.contains("update httproutes.gateway.networking.k8s.io"));
+        differ.push(edit.clone());
+    }
+    let more: Vec<&String> = differ[1].difference(&differ[0]).collect();
+    let gateways = ["create", "delete", "deletecollection", "patch", "update"]
+        .map(|verb| format!("{verb} gateways.gateway.networking.k8s.io"));
+    assert_eq!(more, gateways.iter().collect::<Vec<_>>());
+    assert!(differ[1].is_superset(&differ[0]));
+}
+
+/// An admin chooses: neither the bundle nor the base gives tenants anything.
+#[test]
+fn rights_of_tenants_are_in_neither_the_bundle_nor_the_base() {
+    let files = files(&release()).unwrap();
+    let base = &files[Path::new("config/kustomization.yaml")];
+    assert!(
+        base.contains("20-operator-role") && !base.contains("tenants/"),
+        "{base}"
+    );
+    let mut sets = 0;
+    for (path, text) in &files {
+        let is_set = path.starts_with("config/tenants");
+        sets += usize::from(is_set);
+        assert_eq!(text.contains("aggregate-to-"), is_set, "{}", path.display());
+    }
+    assert_eq!(sets, 2);
 }
 
 #[test]

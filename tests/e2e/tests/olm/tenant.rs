@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use postern_api::names;
 use postern_e2e::http::get;
-use postern_e2e::platform::{apply, kubectl, value};
+use postern_e2e::platform::{apply, give_tenants, kubectl, value};
 use postern_e2e::tools::repository;
 use serde_json::{Value, json};
 
@@ -34,26 +34,6 @@ impl Tenant {
             &admin,
             &repository().join("examples/platform"),
         )?;
-        // What OpenShift adds to its stock role for the Gateway API. For our kinds OLM does it.
-        let role = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": {
-                "name": "gateway-api-edit",
-                "labels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"},
-            },
-            "rules": [
-                {
-                    "apiGroups": ["gateway.networking.k8s.io"],
-                    "resources": ["httproutes", "grpcroutes", "referencegrants", "backendtlspolicies"],
-                    "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
-                },
-                {
-                    "apiGroups": ["gateway.networking.k8s.io"],
-                    "resources": ["gateways", "gatewayclasses"], "verbs": ["get", "list", "watch"],
-                },
-            ],
-        });
-        world.admin(&["apply", "--server-side", "-f", "-"], &role.to_string())?;
         let tenant = Tenant {
             kubeconfig: world.cluster.kubeconfig_for("ann", &[TEAM])?,
         };
@@ -68,6 +48,8 @@ impl Tenant {
             ];
             Ok(tenant.may(world, &ask, "").is_ok())
         })?;
+        // For the Gateway API's kinds OpenShift does it.
+        give_tenants(world.cluster, "openshift")?;
         let grants = ["auth", "can-i", "create", "tenantgrants.postern.dev"];
         ensure!(
             tenant.may(world, &grants, "").is_err(),

@@ -24,6 +24,18 @@ pub const ENVOY: &str = "postern-default-envoy";
 pub const GATEWAY_SERVICE: &str = "postern-default-gateway";
 pub const ENTITLEMENT: &str = "postern-default-entitlement";
 
+/// What OLM adds to `edit` for every kind that a bundle owns. The sets of `config/tenants` do not, and
+/// whatever tenants do with Entitlements must come to nothing.
+const AS_BY_OLM: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: entitlements-edit
+  labels: {rbac.authorization.k8s.io/aggregate-to-edit: 'true'}
+rules:
+- {apiGroups: [postern.dev], resources: [entitlements], verbs: [create, update, patch, delete]}
+";
+
 /// Labels of the operator's pods.
 const OPERATOR_PODS: &str = "app.kubernetes.io/name=postern,app.kubernetes.io/component=operator";
 
@@ -49,10 +61,12 @@ impl World {
         let demo =
             Demo::again(name).or_else(|_| Demo::up(name, "dev", Install::Manifests, tell))?;
         let node = demo.cluster.addresses()?.node;
-        Ok(World {
+        let world = World {
             demo,
             node: node.into(),
-        })
+        };
+        world.apply(Who::Admin, AS_BY_OLM)?;
+        Ok(world)
     }
 
     pub fn cluster(&self) -> &Cluster {
