@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::tools;
 
@@ -44,6 +45,22 @@ pub fn pages() -> Result<Vec<Page>> {
         }
     }
     Ok(pages)
+}
+
+/// What a page shows of a kind; its blocks are of one object each.
+///
+/// # Errors
+/// Where there is no such page or block.
+pub fn shown(page: &str, kind: &str) -> Result<Value> {
+    let mut pages = pages()?.into_iter();
+    let found = pages.find(|one| one.name == page);
+    for block in found.with_context(|| format!("no page {page}"))?.blocks {
+        let object: Value = serde_saphyr::from_str(&block).context(block)?;
+        if object["kind"] == kind {
+            return Ok(object);
+        }
+    }
+    bail!("{page} shows no {kind}")
 }
 
 fn blocks(text: &str) -> Result<Vec<String>> {

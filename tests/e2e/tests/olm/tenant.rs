@@ -5,19 +5,23 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_api::names;
+use postern_e2e::docs::shown;
 use postern_e2e::http::get;
+use postern_e2e::images;
 use postern_e2e::platform::{apply, give_tenants, kubectl, value};
 use postern_e2e::tools::repository;
 use serde_json::{Value, json};
 
 use crate::{BEFORE, World, csv};
 
-/// A host that the bundle's sample TenantGrant gives to the namespace.
-pub const HOST: &str = "shop.team-a.example.com";
-const SECOND: &str = "second.team-a.example.com";
+/// The page whose Service and HTTPRoute the tenant applies as they stand there. The bundle's sample
+/// TenantGrant gives its host to the namespace.
+const PAGE: &str = "first-gateway";
+pub const HOST: &str = "www.team-a.example";
+const SECOND: &str = "second.team-a.example";
 const TEAM: &str = "team-a";
 /// The name of the example's GatewayInstance.
-const INSTANCE: &str = "web";
+const INSTANCE: &str = "default";
 
 /// The user.
 pub struct Tenant {
@@ -25,8 +29,8 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The platform makes the namespace; its user makes backends, a certificate, and the GatewayInstance of
-    /// the bundle's `alm-examples`.
+    /// The platform makes the namespace; its user makes a backend, its Service as the page shows it, a
+    /// certificate, and the GatewayInstance of the bundle's `alm-examples`.
     pub fn come(world: &World<'_>) -> Result<Tenant> {
         let admin = world.cluster.kubeconfig();
         apply(
@@ -55,12 +59,9 @@ impl Tenant {
             tenant.may(world, &grants, "").is_err(),
             "a tenant may write grants"
         );
-        apply(
-            world.cluster,
-            &tenant.kubeconfig,
-            &repository().join("examples/cluster/team-a.yaml"),
-        )?;
-        let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example.com".to_owned()])?;
+        tenant.apply(world, &backend())?;
+        tenant.apply(world, &shown(PAGE, "Service")?)?;
+        let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example".to_owned()])?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"name": "web-cert", "namespace": TEAM},
@@ -90,11 +91,24 @@ impl Tenant {
         Ok(())
     }
 
-    /// Makes a route and waits for the first answer. Returns where the gateway is.
+    /// Makes the page's route and waits for the first answer. Returns where the gateway is.
     pub fn is_served(&self, world: &World<'_>) -> Result<SocketAddr> {
+        let route = shown(PAGE, "HTTPRoute")?;
         world.wait("the tenant may make routes", || {
-            Ok(self.route(world, "shop", HOST).is_ok())
+            Ok(self.apply(world, &route).is_ok())
         })?;
+        let gateways = [
+            "-n",
+            TEAM,
+            "auth",
+            "can-i",
+            "create",
+            "gateways.gateway.networking.k8s.io",
+        ];
+        ensure!(
+            self.may(world, &gateways, "").is_err(),
+            "a tenant may make Gateways: not so on OpenShift"
+        );
         let service = format!("service/{}", names::gateway_service(INSTANCE));
         let mut at = String::new();
         world.wait("the gateway has an address", || {
@@ -111,7 +125,10 @@ impl Tenant {
 
     /// Another route is served too.
     pub fn changes_are_served(&self, world: &World<'_>, at: SocketAddr) -> Result<()> {
-        self.route(world, "second", SECOND)?;
+        let mut route = shown(PAGE, "HTTPRoute")?;
+        route["metadata"]["name"] = "second".into();
+        route["spec"]["hostnames"] = json!([SECOND]);
+        self.apply(world, &route)?;
         self.answers(world, at, SECOND)
     }
 
@@ -138,21 +155,9 @@ impl Tenant {
     fn answers(&self, world: &World<'_>, at: SocketAddr, host: &str) -> Result<()> {
         world.wait(&format!("{host} is served"), || {
             let answer = world.cluster.inside(|| get(at, host, "/"))?;
-            Ok(answer.is_ok_and(|(status, body)| status == 200 && body.contains("shop-v1")))
+            Ok(answer
+                .is_ok_and(|(status, body)| status == 200 && body.contains("\"backend\":\"shop\"")))
         })
-    }
-
-    fn route(&self, world: &World<'_>, name: &str, host: &str) -> Result<()> {
-        let route = json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-            "metadata": {"name": name, "namespace": TEAM},
-            "spec": {
-                "parentRefs": [{"name": INSTANCE}],
-                "hostnames": [host],
-                "rules": [{"backendRefs": [{"name": "shop-v1", "port": 8080}]}],
-            },
-        });
-        self.apply(world, &route)
     }
 
     fn condition(&self, world: &World<'_>, kind: &str) -> Result<String> {
@@ -171,6 +176,27 @@ impl Tenant {
     fn may(&self, world: &World<'_>, arguments: &[&str], input: &str) -> Result<String> {
         kubectl(world.cluster, &self.kubeconfig, arguments, input)
     }
+}
+
+/// The pod behind the page's Service.
+fn backend() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "shop", "namespace": TEAM, "labels": {"app": "shop"}},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 65_532, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "echo", "image": images::reference("echo"), "imagePullPolicy": "Never",
+                "args": ["--name", "shop", "--listen", "0.0.0.0:8080"],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    })
 }
 
 /// The GatewayInstance that the console offers as an example.
