@@ -5,7 +5,7 @@
 //! - [`demo`]: two teams on a real cluster;
 //! - [`platform`]: what a platform's admins do;
 //! - [`olm`]: what an admin does on a cluster with OLM;
-//! - [`http`]: clients on the cluster's node;
+//! - [`http`]: one plain HTTP request;
 //! - [`images`]: our container images;
 //! - [`process`]: processes that end with whoever started them;
 //! - [`local`]: two teams without Kubernetes.

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use postern_cluster::{Channel, Cluster, Gone, Olm, Options};
-use postern_e2e::http::under_load;
 use postern_e2e::images::{self, tagged};
 use postern_e2e::olm::{self, Version};
 use postern_e2e::platform::{self, SYSTEM, apply, kubectl, value};
@@ -151,8 +150,8 @@ fn run(name: &str) -> Result<()> {
     ensure!(world.operator()? == operator, "the operator began anew");
     tell("with the Gateway API 1.2.1 it is served, without a restart");
 
-    let on = |act: &dyn Fn() -> Result<()>| under_load(&cluster, at, tenant::HOST, "/", act);
-    on(&|| {
+    let mut clients = tenant.clients(&world, at)?;
+    clients.during("other definitions", || {
         apply(
             &cluster,
             &cluster.kubeconfig(),
@@ -163,14 +162,15 @@ fn run(name: &str) -> Result<()> {
     ensure!(world.operator()? == operator, "the operator began anew");
     tell("with the Gateway API 1.6.3 (experimental) it still is, and changes are served");
 
-    on(&|| upgrade(&world, &tenant))?;
+    clients.during("an upgrade", || upgrade(&world, &tenant))?;
     tell("upgraded under traffic");
     rights::are_those_of_the_bundle(&world, NOW)?;
 
     scorecard(&world)?;
     tell("scorecard's suites basic and olm pass");
 
-    on(&|| uninstall(&world))?;
+    clients.during("uninstallation", || uninstall(&world))?;
+    clients.end()?;
     tell("uninstalled under traffic");
     guard.was_never_hit(&world)?;
     Ok(())

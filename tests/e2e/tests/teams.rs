@@ -34,6 +34,8 @@ mod many;
 mod network;
 #[path = "teams/quiet.rs"]
 mod quiet;
+#[path = "teams/restarts.rs"]
+mod restarts;
 #[path = "teams/same.rs"]
 mod same;
 #[path = "teams/tenancy.rs"]
@@ -69,6 +71,7 @@ const PARTS: &[Part] = &[
 /// whose certificates are written anew is not idle, nor without streams that end.
 const WHILE_KEYS_ROTATE: &[Part] = &[
     ("tenancy", tenancy::run),
+    ("restarts", restarts::run),
     ("drift", drift::run),
     ("instances", instances::run),
     ("bare", bare::run),

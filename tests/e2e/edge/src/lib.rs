@@ -20,21 +20,24 @@
 //! | routers share a Route by labels, and agree on who writes its status | one router, all Routes |
 //! | HAProxy 2.8 or 3.2 | HAProxy 2.6 of Debian 12 |
 //!
-//! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network.
+//! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network. [`Ask`] is a client,
+//! and [`Clients`] are many, which count what becomes of their requests while something happens.
 //!
 //! Programs are built once and kept in `${XDG_CACHE_HOME:-~/.cache}/postern/edge`.
 
 mod build;
+mod load;
 mod metallb;
 mod objects;
 mod oracle;
 mod router;
 mod who;
 
+pub use crate::load::{Clients, Target};
 pub use crate::metallb::Metallb;
 pub use crate::oracle::{Question, Verdict, oracle};
 pub use crate::router::{Mode, Router, Settings, install_routes};
-pub use crate::who::{Answer, Ask, Load, Loaded, WHO_IMAGE, certificate, load_who};
+pub use crate::who::{Answer, Ask, Place, ProxyHeader, WHO_IMAGE, certificate, load_who};
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -19,8 +19,8 @@ use crate::{build, feed, must};
 
 /// A backend that says in JSON who asked it what: `pod`, `peer`, `tls`, `proto`, `method`, `host`,
 /// `path`, `headers`. It serves HTTP/1.1 and HTTP/2 in the clear on 8080 and, with the arguments
-/// `serve -tls FOLDER` and `tls.crt` and `tls.key` in the folder, over TLS on 8443. `?wait=3s`
-/// answers late. `POD_NAME` is what it calls itself.
+/// `serve -tls FOLDER` and `tls.crt` and `tls.key` in the folder, over TLS on 8443. `?delay=3s`
+/// answers late. `POD_NAME` is what it calls itself. It can ask too: [`Place::Pod`].
 pub const WHO_IMAGE: &str = "postern.test/who:dev";
 
 /// Gives the node the image [`WHO_IMAGE`].
@@ -50,7 +50,61 @@ pub(crate) fn load(
     cluster.load_image(&archive)
 }
 
-/// A question from outside the cluster.
+/// Where somebody stands who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// On the node's network, as no part of the cluster.
+    Outside(&'a Outside<'a>),
+    /// On the node itself, where Services and pods are reached too.
+    Node(&'a Cluster),
+    /// In a pod of [`WHO_IMAGE`].
+    Pod {
+        /// Its cluster.
+        cluster: &'a Cluster,
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+}
+
+impl<'a> From<&'a Outside<'a>> for Place<'a> {
+    fn from(outside: &'a Outside<'a>) -> Self {
+        Place::Outside(outside)
+    }
+}
+
+impl Place<'_> {
+    /// The program `who` there.
+    fn program(self) -> Result<Command> {
+        let program = build::router()?.join("who");
+        let program = program.to_str().context("the cache's path is no text")?;
+        Ok(match self {
+            Place::Outside(outside) => outside.command(program),
+            Place::Node(cluster) => cluster.command(program),
+            Place::Pod {
+                cluster,
+                namespace,
+                name,
+            } => {
+                let mut command = cluster.kubectl_command();
+                command.args(["-n", namespace, "exec", name, "--", "/who"]);
+                command
+            }
+        })
+    }
+}
+
+/// A header of the PROXY protocol with which a connection begins, before TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyHeader {
+    /// Of the protocol: 1 or 2.
+    pub version: u8,
+    /// The client that it names.
+    pub client: Ipv4Addr,
+}
+
+/// A question.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
     /// What is asked: the name in it is the TLS server name and the Host header.
@@ -61,6 +115,8 @@ pub struct Ask<'a> {
     pub from: Option<Ipv4Addr>,
     /// The authorities to believe; without it no certificate is verified.
     pub ca: Option<&'a Path>,
+    /// What to send before anything else.
+    pub proxy: Option<ProxyHeader>,
     /// Headers to send.
     pub headers: &'a [(&'a str, &'a str)],
     /// How long to wait for all of the answer.
@@ -99,6 +155,7 @@ impl<'a> Ask<'a> {
             at,
             from: None,
             ca: None,
+            proxy: None,
             headers: &[],
             limit: Duration::from_secs(10),
         }
@@ -108,31 +165,20 @@ impl<'a> Ask<'a> {
     ///
     /// # Errors
     /// Where there is no answer, with the reason.
-    pub fn ask(&self, outside: &Outside<'_>) -> Result<Answer> {
-        let output = feed(&mut self.command(outside, "ask")?, "")?;
-        let output = must(self.url, output)?;
+    pub fn ask<'p>(&self, from: impl Into<Place<'p>>) -> Result<Answer> {
+        let mut command = self.command(from.into(), "ask", &[])?;
+        let output = must(self.url, feed(command.arg(self.url), "")?)?;
         serde_json::from_str(&output).context(output)
     }
 
-    /// Asks again and again, on one connection as long as it is kept, until [`Load::end`]. What is
-    /// lost is counted, never asked again (it asks with POST, which clients do not repeat).
-    ///
-    /// # Errors
-    /// Where the client cannot be started.
-    pub fn load(&self, outside: &Outside<'_>) -> Result<Load> {
-        let child = self
-            .command(outside, "load")?
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        Ok(Load(child))
-    }
-
-    fn command(&self, outside: &Outside<'_>, act: &str) -> Result<Command> {
-        let program = build::router()?.join("who");
-        let program = program.to_str().context("the cache's path is no text")?;
-        let mut command = outside.command(program);
+    /// The program that asks so, all but the URL, which comes last.
+    pub(crate) fn command(
+        &self,
+        from: Place<'_>,
+        act: &str,
+        options: &[String],
+    ) -> Result<Command> {
+        let mut command = from.program()?;
         command.arg(act).args(["-connect", &self.at.to_string()]);
         command.arg(format!("-timeout={}ms", self.limit.as_millis()));
         if let Some(from) = self.from {
@@ -141,38 +187,15 @@ impl<'a> Ask<'a> {
         if let Some(ca) = self.ca {
             command.arg("-ca").arg(ca);
         }
+        if let Some(ProxyHeader { version, client }) = self.proxy {
+            command.arg(format!("-proxy={version}"));
+            command.arg(format!("-claim={client}:4711"));
+        }
         for (name, value) in self.headers {
             command.arg("-header").arg(format!("{name}: {value}"));
         }
-        command.arg(self.url);
+        command.args(options);
         Ok(command)
-    }
-}
-
-/// A client that asks until it is ended; it ends with the cluster too.
-#[derive(Debug)]
-pub struct Load(Child);
-
-/// What came of many questions.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Loaded {
-    /// How many were asked.
-    pub asked: u32,
-    /// How many were answered over which protocol.
-    pub protos: BTreeMap<String, u32>,
-    /// When and how others went wrong.
-    pub failed: Vec<String>,
-}
-
-impl Load {
-    /// Ends it, after the answer that it waits for.
-    ///
-    /// # Errors
-    /// Where it has failed itself, with what it said.
-    pub fn end(self) -> Result<Loaded> {
-        // Its standard input ends here.
-        let output = must("the client", self.0.wait_with_output()?)?;
-        serde_json::from_str(&output).context(output)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A tenant with the stock role `edit` in its namespace, and nothing else.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use postern_e2e::http::get;
 use postern_e2e::images;
 use postern_e2e::platform::{apply, give_tenants, kubectl, value};
 use postern_e2e::tools::repository;
+use postern_edge::{Ask, Clients, Place};
 use serde_json::{Value, json};
 
 use crate::{BEFORE, World, csv};
@@ -17,7 +19,7 @@ use crate::{BEFORE, World, csv};
 /// The page whose Service and HTTPRoute the tenant applies as they stand there. The bundle's sample
 /// TenantGrant gives its host to the namespace.
 const PAGE: &str = "first-gateway";
-pub const HOST: &str = "www.team-a.example";
+const HOST: &str = "www.team-a.example";
 const SECOND: &str = "second.team-a.example";
 const TEAM: &str = "team-a";
 /// The name of the example's GatewayInstance.
@@ -26,6 +28,8 @@ const INSTANCE: &str = "default";
 /// The user.
 pub struct Tenant {
     kubeconfig: PathBuf,
+    /// Of the HTTPS listener.
+    certificate: PathBuf,
 }
 
 impl Tenant {
@@ -40,6 +44,7 @@ impl Tenant {
         )?;
         let tenant = Tenant {
             kubeconfig: world.cluster.kubeconfig_for("ann", &[TEAM])?,
+            certificate: world.cluster.state_dir().join("web-cert.crt"),
         };
         world.wait("OLM's roles for our kinds are part of `edit`", || {
             let ask = [
@@ -62,6 +67,7 @@ impl Tenant {
         tenant.apply(world, &backend())?;
         tenant.apply(world, &shown(PAGE, "Service")?)?;
         let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example".to_owned()])?;
+        fs::write(&tenant.certificate, pair.cert.pem())?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"name": "web-cert", "namespace": TEAM},
@@ -121,6 +127,15 @@ impl Tenant {
             Ok(self.condition(world, "Ready")?.starts_with("True|"))
         })?;
         Ok(at)
+    }
+
+    /// Clients of both listeners.
+    pub fn clients(&self, world: &World<'_>, at: SocketAddr) -> Result<Clients> {
+        let (http, https) = (format!("http://{HOST}/"), format!("https://{HOST}/"));
+        let mut secure = Ask::new(&https, SocketAddr::new(at.ip(), 443));
+        secure.ca = Some(&self.certificate);
+        let targets = [Ask::new(&http, at).into(), secure.into()];
+        Clients::start(Place::Node(world.cluster), &targets)
     }
 
     /// Another route is served too.

@@ -6,12 +6,10 @@ use serde_json::{Value, json};
 
 use crate::world::{CONTROL_PLANE, ENVOY, Who, World};
 
-const SHOP: &str = "shop.team-a.example";
 /// The name of what is foreign, wherever it stands.
 const FOREIGN: &str = "foreign";
 
 pub fn run(world: &World) -> Result<()> {
-    let at = world.node_port("team-a", 80)?;
     let both = [CONTROL_PLANE, ENVOY];
     let before = both.map(|name| template(world, name));
     let right = || -> Result<bool> {
@@ -23,7 +21,7 @@ pub fn run(world: &World) -> Result<()> {
         Ok(true)
     };
     ensure!(right()?, "the templates change by themselves");
-    world.under_load(at, SHOP, "/", || {
+    world.under_load(&[world.shop()?], "what is foreign comes and goes", || {
         // Under the operator's eyes: an argument with which nothing starts, too.
         for name in both {
             meddle(world, name, &[argument(), variable(), sidecar()])?;
@@ -49,6 +47,7 @@ pub fn run(world: &World) -> Result<()> {
             world.settled("team-a", name)?;
             let runs = containers(world, name)?;
             ensure!(!runs.contains(FOREIGN), "{name} runs with {runs}");
+            world.drained("team-a", name)?;
         }
         Ok(())
     })

@@ -5,7 +5,6 @@
 //! address stands in place of the client's.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_api::names;
 use postern_cluster::Outside;
+use postern_e2e::platform::SYSTEM;
 use postern_edge::{
-    Answer, Ask, Load, Metallb, Mode, Router, WHO_IMAGE, certificate, install_routes, load_who,
+    Answer, Ask, Clients, Metallb, Mode, Place, ProxyHeader, Router, Target, WHO_IMAGE,
+    certificate, install_routes, load_who,
 };
 use serde_json::Value;
 
@@ -34,6 +35,10 @@ const POOL: (Ipv4Addr, Ipv4Addr) = (
     Ipv4Addr::new(198, 18, 0, 210),
     Ipv4Addr::new(198, 18, 0, 213),
 );
+/// The namespace of OpenShift's routers.
+const ROUTERS: &str = "openshift-ingress";
+/// Seconds that an exposure which was left goes on: enough for the clients that use it to end, slow ones too.
+const LINGER: &str = "POSTERN_EXPOSURE_LINGER_SECONDS=10";
 /// An address that nobody has (RFC 5737): who names it lies.
 const LIE: &str = "203.0.113.9";
 const LIES: &[(&str, &str)] = &[
@@ -58,6 +63,7 @@ struct Outer<'a> {
 
 pub fn run(world: &World) -> Result<()> {
     let cluster = world.cluster();
+    world.set_operator(LINGER)?;
     load_who(cluster)?;
     install_routes(cluster)?;
     let _metallb = Metallb::start(cluster, POOL, None)?;
@@ -70,6 +76,8 @@ pub fn run(world: &World) -> Result<()> {
     world.apply(Who::Admin, &probe_pod("team-a"))?;
     world.apply(Who::Admin, &probe_pod("team-b"))?;
     world.apply(Who::Tenant(0), &backend(&certificate, &key))?;
+    world.apply(Who::Admin, &who_pod(ROUTERS))?;
+    world.settled(SYSTEM, "postern-operator")?;
     let spec = format!(
         "{{listeners: [{{name: http, port: 80, protocol: HTTP, hostname: {HOST}}}, {{name: https, port: 443, \
          protocol: HTTPS, hostname: {HOST}, tls: {{certificateRefs: [{{name: outer}}]}}}}], \
@@ -93,6 +101,7 @@ pub fn run(world: &World) -> Result<()> {
     let path = platform.to_str().context("the examples' path")?;
     world.may(Who::Admin, &["apply", "--server-side", "-f", path], "")?;
     done?;
+    world.set_operator("POSTERN_EXPOSURE_LINGER_SECONDS-")?;
     instances::remove(world, 0, NAME)?;
     world.delete(0, "httproute", "outer")?;
     for (kind, name) in [("pod", "who"), ("service", "who"), ("secret", "outer")] {
@@ -122,7 +131,7 @@ impl Outer<'_> {
         let client = self.outside.address().to_string();
         let nodes = self.node_ports()?.context("node ports")?;
         self.is_told(nodes, &client, false)?;
-        self.no_proxy_header(nodes.http)?;
+        self.no_proxy_header(nodes)?;
         self.truth(&[true, true])?;
         println!("           NodePort: the client is told, and no lie about it");
 
@@ -142,6 +151,7 @@ impl Outer<'_> {
             !answer.headers.contains_key("Set-Cookie"),
             "a router's cookie makes weights stick: {answer:?}"
         );
+        self.no_proxy_header_from_routers("Router", "http")?;
         self.truth(&[true, false])?;
         println!("           Route, edge: the client is told by the router alone");
 
@@ -161,6 +171,7 @@ impl Outer<'_> {
             format!("{{type: Route, route: {{termination: Passthrough, hosts: [{HOST}]}}}}");
         self.change(&asked, edge, || Ok(Some(passthrough)))?;
         self.is_told(passthrough, "unknown", false)?;
+        self.no_proxy_header_from_routers("RouterPassthrough", "https")?;
         self.truth(&[true, false])?;
         println!("           Route, passthrough: the client is unknown");
 
@@ -168,7 +179,7 @@ impl Outer<'_> {
             "{type: LoadBalancer, route: null, loadBalancer: {externalTrafficPolicy: Local}}";
         let balancer = self.change(asked, passthrough, || self.balancer())?;
         self.is_told(balancer, &client, false)?;
-        self.no_proxy_header(balancer.http)?;
+        self.no_proxy_header(balancer)?;
         self.truth(&[true, true])?;
         println!("           LoadBalancer: the client is told, and no lie about it");
 
@@ -227,52 +238,52 @@ impl Outer<'_> {
     }
 
     /// Changes the exposure while clients use the old one and, as soon as it answers, the new one, which
-    /// `find` finds: short and long requests, HTTP/1.1 and HTTP/2. The old clients stop when the new ones are
-    /// served, the new ones when the old exposure has gone; none of them may lose a request.
+    /// `find` finds. The old clients stop when the new ones are served, the new ones when the old exposure has
+    /// gone; none of them may lose a request.
     fn change<'w>(
         &self,
         exposure: &str,
         old: Ways<'_>,
         find: impl Fn() -> Result<Option<Ways<'w>>>,
     ) -> Result<Ways<'w>> {
-        let before = self.clients(old)?;
-        let mut new = None;
-        let done = self.set(exposure).and_then(|()| {
+        let mut before = self.clients(old)?;
+        let (new, mut after) = before.during("what is left", || {
+            self.set(exposure)?;
+            let mut new = None;
             self.world.wait("the new exposure answers", || {
                 new = find()?;
                 Ok(new.is_some_and(|new| self.ask("https", new, &[]).is_ok()))
-            })
-        });
-        let after = done.and_then(|()| {
+            })?;
             let new = new.context("just found")?;
             Ok((new, self.clients(new)?))
-        });
-        served(before, "what was left")?;
-        let (new, after) = after?;
-        let gone = self.world.wait("what was left is gone", || {
-            let path = "{.status.exposures[*].type}";
-            let text = self.world.value(TEAM, ENTITLEMENT, path)?;
-            Ok(text.split(' ').count() == 1)
-        });
-        // Some requests after it too.
-        std::thread::sleep(Duration::from_secs(2));
-        served(after, "what came")?;
-        gone.map(|()| new)
+        })?;
+        before.end()?;
+        after.during("what comes", || {
+            self.world.wait("what was left is gone", || {
+                let path = "{.status.exposures[*].type}";
+                let text = self.world.value(TEAM, ENTITLEMENT, path)?;
+                Ok(text.split(' ').count() == 1)
+            })?;
+            // Some requests after it too.
+            std::thread::sleep(Duration::from_secs(1));
+            Ok(())
+        })?;
+        after.end()?;
+        Ok(new)
     }
 
-    /// Clients that ask until they are ended.
-    fn clients(&self, ways: Ways<'_>) -> Result<Vec<Load>> {
-        let mut clients = Vec::new();
-        let https = format!("https://{HOST}");
-        let http = format!("http://{HOST}");
-        let asked = ways.http.map(|at| (http, at)).into_iter();
-        for (base, at) in asked.chain([(https, ways.https)]) {
-            for path in ["/", "/?wait=3s"] {
-                let url = format!("{base}{path}");
-                clients.push(Ask::new(&url, at).load(&self.outside)?);
-            }
-        }
-        Ok(clients)
+    /// Clients of all ways.
+    fn clients(&self, ways: Ways<'_>) -> Result<Clients> {
+        let (http, https) = (format!("http://{HOST}/"), format!("https://{HOST}/"));
+        let mut secure = Ask::new(&https, ways.https);
+        secure.ca = ways.ca;
+        let mut targets = vec![match ways.ca {
+            Some(_) => secure.into(),
+            // With its own certificate a router offers no HTTP/2.
+            None => Target::from(secure).without_http2(),
+        }];
+        targets.extend(ways.http.map(|at| Target::from(Ask::new(&http, at))));
+        Clients::start(&self.outside, &targets)
     }
 
     fn ask(&self, scheme: &str, ways: Ways<'_>, headers: &[(&str, &str)]) -> Result<Answer> {
@@ -338,22 +349,33 @@ impl Outer<'_> {
         found.context("just seen")
     }
 
-    /// A PROXY header is no header here: the connection is not served.
-    fn no_proxy_header(&self, at: Option<SocketAddr>) -> Result<()> {
-        let Some(at) = at else {
-            bail!("no way for plain HTTP");
-        };
-        let mut stream = self.outside.dial(at, Duration::from_secs(3))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            stream,
-            "PROXY TCP4 {LIE} 198.18.0.1 4711 80\r\nGET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        // Reset or closed: no answer either.
-        let _ = stream.read_to_string(&mut answer);
-        ensure!(!answer.contains(" 200 "), "{answer}");
+    /// What a PROXY header says is believed by no port that clients reach.
+    fn no_proxy_header(&self, ways: Ways<'_>) -> Result<()> {
+        let plain = ways.http.context("no way for plain HTTP")?;
+        for (scheme, at) in [("http", plain), ("https", ways.https)] {
+            no_proxy_header(Place::Outside(&self.outside), scheme, at)?;
+        }
         Ok(())
+    }
+
+    /// Nor by the port that only routers reach, where a router itself sends none: asked from a pod of their
+    /// namespace, which the policy lets in.
+    fn no_proxy_header_from_routers(&self, exposed: &str, scheme: &str) -> Result<()> {
+        let path =
+            format!("{{.status.gateways[0].ports[?(@.exposure==\"{exposed}\")].containerPort}}");
+        let number = self.world.value(TEAM, ENTITLEMENT, &path)?;
+        let number = number
+            .parse()
+            .with_context(|| format!("{exposed}: {number:?}"))?;
+        let [(_, envoy)] = &self.world.pods_of(TEAM, ENVOY)?[..] else {
+            bail!("one Envoy");
+        };
+        let from = Place::Pod {
+            cluster: self.world.cluster(),
+            namespace: ROUTERS,
+            name: "who",
+        };
+        no_proxy_header(from, scheme, SocketAddr::new(*envoy, number))
     }
 
     /// Tenant by tenant by port, as the policies say and as pods find it. Of this instance: `direct` for pods of
@@ -384,21 +406,27 @@ impl Outer<'_> {
     }
 }
 
-/// Ends clients, none of which may have lost a request.
-fn served(clients: Vec<Load>, what: &str) -> Result<()> {
-    let mut asked = 0;
-    for client in clients {
-        let told = client.end()?;
-        ensure!(
-            told.failed.is_empty() && told.asked > 0,
-            "{what}: of {} requests over {:?} failed: {:?}",
-            told.asked,
-            told.protos,
-            told.failed.iter().take(5).collect::<Vec<_>>()
-        );
-        asked += told.asked;
+/// Whoever begins with a PROXY header, before TLS or HTTP, is refused; without one it is served.
+fn no_proxy_header(from: Place<'_>, scheme: &str, at: SocketAddr) -> Result<()> {
+    let url = format!("{scheme}://{HOST}/");
+    let mut ask = Ask::new(&url, at);
+    let answer = ask.ask(from)?;
+    ensure!(answer.status == 200, "{url} at {at}: {answer:?}");
+    for version in [1, 2] {
+        ask.proxy = Some(ProxyHeader {
+            version,
+            client: LIE.parse()?,
+        });
+        let answer = ask.ask(from);
+        let refused = match &answer {
+            Ok(answer) => answer.status == 400,
+            // The connection was ended; it is not that time ran out.
+            Err(error) => ["EOF", "reset by peer"]
+                .iter()
+                .any(|end| format!("{error:#}").contains(end)),
+        };
+        ensure!(refused, "{url} at {at}, PROXY {version}: {answer:?}");
     }
-    println!("           {what}: {asked} requests, none failed");
     Ok(())
 }
 
@@ -411,8 +439,15 @@ fn backend(certificate: &str, key: &str) -> String {
     });
     format!(
         "{secret}\n---\n{{apiVersion: v1, kind: Service, metadata: {{name: who, namespace: {TEAM}}}, spec: \
-         {{selector: {{app: who}}, ports: [{{port: 8080}}]}}}}\n---\n{{apiVersion: v1, kind: Pod, metadata: \
-         {{name: who, namespace: {TEAM}, labels: {{app: who}}}}, spec: {{automountServiceAccountToken: false, \
+         {{selector: {{app: who}}, ports: [{{port: 8080}}]}}}}\n---\n{}",
+        who_pod(TEAM)
+    )
+}
+
+fn who_pod(namespace: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: who, namespace: {namespace}, labels: {{app: who}}}}, spec: \
+         {{automountServiceAccountToken: false, \
          securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}, \
          containers: [{{name: who, image: {WHO_IMAGE:?}, imagePullPolicy: Never, args: [serve], readinessProbe: \
          {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}, securityContext: {{allowPrivilegeEscalation: \

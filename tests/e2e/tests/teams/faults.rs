@@ -8,11 +8,8 @@ use postern_e2e::platform::SYSTEM;
 
 use crate::world::{CONTROL_PLANE, ENTITLEMENT, ENVOY, TEAMS, Who, World};
 
-const SHOP: &str = "shop.team-a.example";
-
 /// A tenant takes the Entitlement away, in three ways.
 pub fn entitlement(world: &World) -> Result<()> {
-    let at = world.node_port("team-a", 80)?;
     let object = format!("entitlement/{ENTITLEMENT}");
     let ports = || {
         world.value(
@@ -39,7 +36,7 @@ pub fn entitlement(world: &World) -> Result<()> {
         "-p",
         r#"{"metadata":{"ownerReferences":null,"labels":null}}"#,
     ];
-    world.under_load(at, SHOP, "/", || {
+    world.under_load(&[world.shop()?], "the Entitlement goes", || {
         // Stripped while the operator looks on, and while it does not.
         world.may(Who::Tenant(0), &strip, "")?;
         world.wait("the owner is back", || Ok(owner()? == "GatewayInstance"))?;
@@ -71,7 +68,6 @@ pub fn entitlement(world: &World) -> Result<()> {
 
 /// The control plane dies; Envoys go on, and a fresh one waits for it.
 pub fn control_plane(world: &World) -> Result<()> {
-    let at = world.node_port("team-a", 80)?;
     let programmed = || {
         world.value(
             "team-a",
@@ -81,7 +77,8 @@ pub fn control_plane(world: &World) -> Result<()> {
     };
     let before = programmed()?;
     ensure!(before.starts_with("True "), "Programmed is {before}");
-    world.under_load(at, SHOP, "/", || {
+    let mut clients = world.clients(&[world.shop()?])?;
+    clients.during("a control plane dies", || {
         let old = world.pods_of("team-a", CONTROL_PLANE)?;
         for (pod, _) in &old {
             let kill = [
@@ -113,7 +110,7 @@ pub fn control_plane(world: &World) -> Result<()> {
 
     // Who scales back what was scaled here is the operator: it is away meanwhile.
     world.without_operator(|| {
-        let done = world.under_load(at, SHOP, "/", || fresh_envoy(world));
+        let done = clients.during("no control plane", || fresh_envoy(world));
         world.scale("team-a", CONTROL_PLANE, 1)?;
         done?;
         // The operator is still away: traffic goes on and changes arrive.
@@ -124,6 +121,7 @@ pub fn control_plane(world: &World) -> Result<()> {
         change_arrives(world, "without-operator")?;
         world.scale("team-a", ENVOY, 1)
     })?;
+    clients.end()?;
     ensure!(
         world.value(
             SYSTEM,

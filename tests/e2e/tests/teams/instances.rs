@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use postern_edge::Ask;
 use serde_json::Value;
 
 use crate::world::{ENTITLEMENT, TEAMS, Who, World};
@@ -57,9 +58,10 @@ pub fn run(world: &World) -> Result<()> {
     route_of_both(world)?;
 
     // Its end is the end of what has its UID, and of nothing else.
-    let at = world.node_port("team-a", 80)?;
-    world.under_load(at, "shop.team-a.example", "/", || {
-        world.under_load(at, BOTH, "/", || remove(world, 0, "second"))
+    let url = format!("http://{BOTH}/");
+    let both = Ask::new(&url, world.node_port("team-a", 80)?).into();
+    world.under_load(&[world.shop()?, both], "the other instance goes", || {
+        remove(world, 0, "second")
     })?;
     world.delete(0, "httproute", "both")?;
     let mut after = BTreeSet::new();

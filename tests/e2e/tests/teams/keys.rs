@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_api::ports;
 use postern_e2e::platform::SYSTEM;
+use postern_edge::Ask;
 
 use crate::faults::change_arrives_at;
 use crate::inside::identity;
@@ -32,7 +33,10 @@ const LONGEST: Duration = Duration::from_secs(80 * (ROTATIONS as u64 + 1));
 /// Clients of both of team-b's instances see nothing of it.
 pub fn run(world: &World, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
     let at = world.node_port("team-b", 80)?;
-    world.under_load(at, "api.team-b.example", "/v1/items", || {
+    let mut api = Ask::new("http://api.team-b.example/v1/items", at);
+    // Who writes says so.
+    api.headers = &[("x-team", "b")];
+    world.under_load(&[api.into()], "certificates of two minutes, for all", || {
         live(world, Some(LIFE))?;
         let spec =
             "{exposure: {type: ClusterIP}, listeners: [{name: http, port: 80, protocol: HTTP}]}";
@@ -41,7 +45,9 @@ pub fn run(world: &World, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> 
         world.route(1, "keys", "{name: keys}", HOST, rule)?;
         let at = cluster_ip(world, "team-b", INSTANCE, 80)?;
         world.wait_for_answer(at, HOST, "/", |status, _| status == 200)?;
-        let done = world.under_load(at, HOST, "/", || rotate(world, at, meanwhile));
+        let url = format!("http://{HOST}/");
+        let clients = [Ask::new(&url, at).into()];
+        let done = world.under_load(&clients, "rotation", || rotate(world, at, meanwhile));
         world.delete(1, "httproute", "keys")?;
         let gone = remove(world, 1, INSTANCE);
         let back = live(world, None);
@@ -119,12 +125,7 @@ fn live(world: &World, seconds: Option<u64>) -> Result<()> {
         Some(value) => format!("POSTERN_CERTIFICATE_SECONDS={value}"),
         None => "POSTERN_CERTIFICATE_SECONDS-".to_owned(),
     };
-    let object = "deployment/postern-operator";
-    world.may(
-        Who::Admin,
-        &["-n", SYSTEM, "set", "env", object, &setting],
-        "",
-    )?;
+    world.set_operator(&setting)?;
     for team in TEAMS {
         world.wait(&format!("{team}'s control plane was told"), || {
             let object = format!("deployment/{CONTROL_PLANE}");

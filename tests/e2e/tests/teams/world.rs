@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use postern_cluster::Cluster;
 pub use postern_e2e::demo::TEAMS;
 use postern_e2e::demo::{Demo, Install};
-use postern_e2e::http;
 pub use postern_e2e::http::{exchange, get};
 use postern_e2e::platform::{self, SYSTEM};
+use postern_edge::{Ask, Clients, Place, Target};
 use serde_json::Value;
 
 /// How long something may take that a controller has to do.
@@ -207,6 +207,35 @@ impl World {
         })
     }
 
+    /// Waits until none of a Deployment's pods is on its way out. Envoys drain before they go.
+    pub fn drained(&self, namespace: &str, name: &str) -> Result<()> {
+        let selector = self.selector(namespace, name)?;
+        self.wait(
+            &format!("the old pods of {namespace}/{name} are gone"),
+            || {
+                let list = self.json(&["-n", namespace, "pods", "-l", &selector])?;
+                let pods = list["items"].as_array().context("no list")?;
+                let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+                Ok(pods.iter().all(stays))
+            },
+        )
+    }
+
+    /// Replaces a Deployment's pods one after another, until the old ones are gone.
+    pub fn restart(&self, who: Who<'_>, namespace: &str, name: &str) -> Result<()> {
+        let old = self.pods_of(namespace, name)?;
+        let object = format!("deployment/{name}");
+        self.may(who, &["-n", namespace, "rollout", "restart", &object], "")?;
+        self.settled(namespace, name)?;
+        self.drained(namespace, name)?;
+        let new = self.pods_of(namespace, name)?;
+        ensure!(
+            !old.is_empty() && new.iter().all(|pod| !old.contains(pod)),
+            "{namespace}/{name}: {old:?} became {new:?}"
+        );
+        Ok(())
+    }
+
     pub fn scale_only(&self, namespace: &str, name: &str, replicas: u32) -> Result<()> {
         let count = format!("--replicas={replicas}");
         let object = format!("deployment/{name}");
@@ -225,6 +254,14 @@ impl World {
         let done = act();
         self.scale(SYSTEM, "postern-operator", 1)?;
         done
+    }
+
+    /// Sets a variable of the operator (`NAME=value`, or `NAME-` for its default) as an admin's Subscription
+    /// does; the operator is replaced for it.
+    pub fn set_operator(&self, variable: &str) -> Result<()> {
+        let object = "deployment/postern-operator";
+        let set = ["-n", SYSTEM, "set", "env", object, variable];
+        self.may(Who::Admin, &set, "").map(|_| ())
     }
 
     /// The addresses of running pods, each with its name.
@@ -246,6 +283,11 @@ impl World {
 
     /// The pods of a Deployment of ours.
     pub fn pods_of(&self, namespace: &str, deployment: &str) -> Result<Vec<(String, IpAddr)>> {
+        self.pods(namespace, &self.selector(namespace, deployment)?)
+    }
+
+    /// What selects the pods of a Deployment.
+    fn selector(&self, namespace: &str, deployment: &str) -> Result<String> {
         let object = self.json(&["-n", namespace, "deployment", deployment])?;
         let labels = object["spec"]["selector"]["matchLabels"]
             .as_object()
@@ -254,7 +296,7 @@ impl World {
             .iter()
             .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
             .collect();
-        self.pods(namespace, &selector.join(","))
+        Ok(selector.join(","))
     }
 
     /// The node's address and the port that leads to a team's listener.
@@ -284,16 +326,32 @@ impl World {
         })
     }
 
-    /// Runs `act` while a client sends one request after another, each on its own connection and each
-    /// to be answered 200. Returns what the client saw; none may have failed.
+    /// Clients of these: from outside where they are at the node's ports, else from the node, which alone
+    /// reaches ClusterIPs.
+    pub fn clients(&self, targets: &[Target<'_>]) -> Result<Clients> {
+        let outside = self.cluster().outside()?;
+        let at_node = |target: &Target<'_>| target.ask.at.ip() == self.node;
+        let from = match targets.iter().all(at_node) {
+            true => Place::Outside(&outside),
+            false => Place::Node(self.cluster()),
+        };
+        Clients::start(from, targets)
+    }
+
+    /// Runs `act` while clients send requests of every kind; none of them may fail.
     pub fn under_load<T>(
         &self,
-        at: SocketAddr,
-        host: &str,
-        path: &str,
+        targets: &[Target<'_>],
+        what: &str,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        http::under_load(self.cluster(), at, host, path, act)
+        self.clients(targets)?.until_done(what, act)
+    }
+
+    /// What team-a serves over plain HTTP.
+    pub fn shop(&self) -> Result<Target<'static>> {
+        let at = self.node_port(TEAMS[0], 80)?;
+        Ok(Ask::new("http://shop.team-a.example/", at).into())
     }
 
     /// Applies a route of a tenant: its parents as in `parentRefs`, one host, one rule.

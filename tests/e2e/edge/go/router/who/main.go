@@ -3,23 +3,25 @@
 //	who serve [-tls FOLDER]   says in JSON who asked what: HTTP/1.1 and HTTP/2 in the clear on 8080
 //	                          and, with a certificate (tls.crt, tls.key), over TLS on 8443
 //	who ask [flags] URL       asks once, says in JSON what came back
-//	who load [flags] URL      asks again and again on one connection, as long as it is kept; says in
-//	                          JSON how many were asked and what went wrong
+//	who load [flags] URL      asks again and again, says in JSON what came of it (load.go)
 package main
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -72,9 +74,9 @@ func serve(arguments []string) error {
 		return err
 	}
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// ?wait=3s answers late.
-		if wait, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
-			time.Sleep(wait)
+		// ?delay=3s answers late.
+		if delay, err := time.ParseDuration(r.URL.Query().Get("delay")); err == nil {
+			time.Sleep(delay)
 		}
 		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
 		w.Header().Set("Content-Type", "application/json")
@@ -110,6 +112,8 @@ func (h headers) Set(text string) error {
 // wishes are how somebody asks.
 type wishes struct {
 	connect, source, ca *string
+	http, claim         *string
+	proxy               *int
 	limit               *time.Duration
 	headers             headers
 }
@@ -119,6 +123,9 @@ func wishesOf(set *flag.FlagSet) *wishes {
 		connect: set.String("connect", "", "ADDRESS:PORT to connect to, whatever the URL says"),
 		source:  set.String("source", "", "address to connect from"),
 		ca:      set.String("ca", "", "file of the authorities to believe; without it TLS is not verified"),
+		http:    set.String("http", "", "version, 1.1 or 2 (without TLS: with prior knowledge); else as the server offers"),
+		proxy:   set.Int("proxy", 0, "begin connections with a PROXY header of this version, 1 or 2"),
+		claim:   set.String("claim", "", "the client that the PROXY header names, ADDRESS:PORT"),
 		limit:   set.Duration("timeout", 10*time.Second, "how long to wait for an answer"),
 		headers: headers{},
 	}
@@ -126,7 +133,8 @@ func wishesOf(set *flag.FlagSet) *wishes {
 	return w
 }
 
-func (w *wishes) client() (*http.Client, error) {
+// transport makes connections as wished; made counts them.
+func (w *wishes) transport(made *atomic.Int64) (*http.Transport, error) {
 	dialer := net.Dialer{}
 	if *w.source != "" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(*w.source)}
@@ -142,26 +150,80 @@ func (w *wishes) client() (*http.Client, error) {
 			return nil, fmt.Errorf("%s holds no certificate", *w.ca)
 		}
 	}
-	return &http.Client{
-		Timeout: *w.limit,
-		Transport: &http.Transport{
-			TLSClientConfig:   config,
-			ForceAttemptHTTP2: true,
-			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				if *w.connect != "" {
-					address = *w.connect
-				}
-				return dialer.DialContext(ctx, network, address)
-			},
+	protocols := new(http.Protocols)
+	switch *w.http {
+	case "":
+		protocols.SetHTTP1(true)
+		protocols.SetHTTP2(true)
+	case "1.1":
+		protocols.SetHTTP1(true)
+	case "2":
+		protocols.SetHTTP2(true)
+		protocols.SetUnencryptedHTTP2(true)
+	default:
+		return nil, fmt.Errorf("HTTP/%s: 1.1 or 2", *w.http)
+	}
+	begin, err := proxyHeader(*w.proxy, *w.claim)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Transport{
+		TLSClientConfig: config,
+		Protocols:       protocols,
+		// Whoever waits for clients to leave need not wait for those that have nothing to ask.
+		IdleConnTimeout: 2 * time.Second,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if *w.connect != "" {
+				address = *w.connect
+			}
+			made.Add(1)
+			connection, err := dialer.DialContext(ctx, network, address)
+			if err != nil || len(begin) == 0 {
+				return connection, err
+			}
+			_, err = connection.Write(begin)
+			return connection, err
 		},
-		// What the first answer says is the answer, a redirect too.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
 
+// proxyHeader is a header of the PROXY protocol, as a load balancer would send it for this client.
+func proxyHeader(version int, claim string) ([]byte, error) {
+	if version == 0 {
+		return nil, nil
+	}
+	client, err := netip.ParseAddrPort(claim)
+	if err != nil || !client.Addr().Is4() {
+		return nil, fmt.Errorf("-claim %q is no IPv4 address with a port", claim)
+	}
+	server := netip.MustParseAddrPort("198.18.0.1:80")
+	switch version {
+	case 1:
+		return fmt.Appendf(nil, "PROXY TCP4 %s %s %d %d\r\n", client.Addr(), server.Addr(), client.Port(), server.Port()), nil
+	case 2:
+		// The signature, version 2 and the command PROXY, TCP over IPv4, the length of the rest.
+		header := []byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c")
+		header = append(header, client.Addr().AsSlice()...)
+		header = append(header, server.Addr().AsSlice()...)
+		header = binary.BigEndian.AppendUint16(header, client.Port())
+		return binary.BigEndian.AppendUint16(header, server.Port()), nil
+	}
+	return nil, fmt.Errorf("PROXY protocol version %d: 1 or 2", version)
+}
+
+// client is who asks over it.
+func (w *wishes) client(transport *http.Transport) *http.Client {
+	return &http.Client{
+		Timeout:   *w.limit,
+		Transport: transport,
+		// What the first answer says is the answer, a redirect too.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // once is one question with its whole answer.
-func once(client *http.Client, method, url string, given headers) (*http.Response, []byte, error) {
-	request, err := http.NewRequest(method, url, nil)
+func once(ctx context.Context, client *http.Client, method, url string, given headers) (*http.Response, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,11 +243,11 @@ func ask(arguments []string) error {
 	if err := set.Parse(arguments); err != nil {
 		return err
 	}
-	client, err := w.client()
+	transport, err := w.transport(new(atomic.Int64))
 	if err != nil {
 		return err
 	}
-	response, body, err := once(client, http.MethodGet, set.Arg(0), w.headers)
+	response, body, err := once(context.Background(), w.client(transport), http.MethodGet, set.Arg(0), w.headers)
 	if err != nil {
 		return err
 	}
@@ -195,49 +257,4 @@ func ask(arguments []string) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(answered{response.StatusCode, response.Proto, response.Header, body})
-}
-
-// loaded is what came of many questions.
-type loaded struct {
-	Asked  int            `json:"asked"`
-	Protos map[string]int `json:"protos"`
-	Failed []string       `json:"failed"`
-}
-
-// load asks until its standard input ends. It asks with POST: a GET that is lost with its connection
-// would be sent again without a word.
-func load(arguments []string) error {
-	set := flag.NewFlagSet("load", flag.ExitOnError)
-	w := wishesOf(set)
-	if err := set.Parse(arguments); err != nil {
-		return err
-	}
-	client, err := w.client()
-	if err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(ended)
-	}()
-	result := loaded{Protos: map[string]int{}, Failed: []string{}}
-	for {
-		select {
-		case <-ended:
-			return json.NewEncoder(os.Stdout).Encode(result)
-		case <-time.After(5 * time.Millisecond):
-		}
-		result.Asked++
-		response, _, err := once(client, http.MethodPost, set.Arg(0), w.headers)
-		at := time.Now().Format("15:04:05.000 ")
-		if err != nil {
-			result.Failed = append(result.Failed, at+err.Error())
-			continue
-		}
-		result.Protos[response.Proto]++
-		if response.StatusCode != http.StatusOK {
-			result.Failed = append(result.Failed, at+response.Status)
-		}
-	}
 }
