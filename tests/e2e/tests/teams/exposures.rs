@@ -117,9 +117,10 @@ pub fn run(world: &World) -> Result<()> {
     outer.router.stop()
 }
 
-/// How Envoy is reached: for plain HTTP and for HTTPS.
+/// How Envoy is reached: from where, for plain HTTP and for HTTPS.
 #[derive(Clone, Copy)]
 struct Ways<'a> {
+    from: Place<'a>,
     http: Option<SocketAddr>,
     https: SocketAddr,
     /// The authority of the certificate that answers; without it no certificate is verified.
@@ -137,6 +138,7 @@ impl Outer<'_> {
 
         // The router's certificate is for its own domain: the host's name is not in it.
         let edge = Ways {
+            from: Place::Outside(&self.outside),
             http: None,
             https: self.router.https(),
             ca: None,
@@ -185,8 +187,33 @@ impl Outer<'_> {
 
         let asked =
             "{type: NodePort, loadBalancer: null, nodePort: {externalTrafficPolicy: Local}}";
-        self.change(asked, balancer, || self.node_ports())?;
+        let nodes = self.change(asked, balancer, || self.node_ports())?;
+
+        let asked = "{type: ClusterIP, nodePort: null}";
+        let within = self.change(asked, nodes, || self.cluster_address())?;
+        let path = "{.status.podIP}";
+        let client = self.world.value(TEAM, "pod/who", path)?;
+        self.is_told(within, &client, false)?;
+        self.no_proxy_header(within)?;
+        self.truth(&[true, false])?;
+        println!("           ClusterIP: the client is told, and no lie about it");
         Ok(())
+    }
+
+    /// By the address of the Gateway's Service, from a pod.
+    fn cluster_address(&self) -> Result<Option<Ways<'_>>> {
+        let text = self.world.value(TEAM, SERVICE, "{.spec.clusterIP}")?;
+        let address: Option<IpAddr> = text.trim().parse().ok();
+        Ok(address.map(|address| Ways {
+            from: Place::Pod {
+                cluster: self.world.cluster(),
+                namespace: TEAM,
+                name: "who",
+            },
+            http: Some((address, 80).into()),
+            https: (address, 443).into(),
+            ca: None,
+        }))
     }
 
     /// By the node's ports, if the Gateway's Service has some.
@@ -199,6 +226,7 @@ impl Outer<'_> {
         };
         let (http, https) = (port(80)?, port(443)?);
         Ok(https.map(|https| Ways {
+            from: Place::Outside(&self.outside),
             http,
             https,
             ca: Some(&self.own),
@@ -222,6 +250,7 @@ impl Outer<'_> {
         let text = self.world.value(TEAM, SERVICE, path)?;
         let address: Option<IpAddr> = text.trim().parse().ok();
         Ok(address.map(|address| Ways {
+            from: Place::Outside(&self.outside),
             http: Some((address, 80).into()),
             https: (address, 443).into(),
             ca: Some(&self.own),
@@ -277,13 +306,14 @@ impl Outer<'_> {
         let (http, https) = (format!("http://{HOST}/"), format!("https://{HOST}/"));
         let mut secure = Ask::new(&https, ways.https);
         secure.ca = ways.ca;
-        let mut targets = vec![match ways.ca {
-            Some(_) => secure.into(),
+        let at_router = ways.ca.is_none() && ways.http.is_none();
+        let mut targets = vec![match at_router {
+            false => secure.into(),
             // With its own certificate a router offers no HTTP/2.
-            None => Target::from(secure).without_http2(),
+            true => Target::from(secure).without_http2(),
         }];
         targets.extend(ways.http.map(|at| Target::from(Ask::new(&http, at))));
-        Clients::start(&self.outside, &targets)
+        Clients::start(ways.from, &targets)
     }
 
     fn ask(&self, scheme: &str, ways: Ways<'_>, headers: &[(&str, &str)]) -> Result<Answer> {
@@ -297,7 +327,7 @@ impl Outer<'_> {
         ask.ca = ways.ca.filter(|_| scheme == "https");
         // One that came before its way was there is not answered by itself later.
         ask.limit = Duration::from_secs(2);
-        let answer = ask.ask(&self.outside)?;
+        let answer = ask.ask(ways.from)?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer)
     }
@@ -355,7 +385,7 @@ impl Outer<'_> {
     fn no_proxy_header(&self, ways: Ways<'_>) -> Result<()> {
         let plain = ways.http.context("no way for plain HTTP")?;
         for (scheme, at) in [("http", plain), ("https", ways.https)] {
-            no_proxy_header(Place::Outside(&self.outside), scheme, at)?;
+            no_proxy_header(ways.from, scheme, at)?;
         }
         Ok(())
     }
