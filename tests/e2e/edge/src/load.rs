@@ -53,8 +53,8 @@ impl Pace {
     /// The time from one request to the next.
     fn every(self) -> Duration {
         Duration::from_millis(match self {
-            Pace::Kept => 25,
-            Pace::Fresh => 50,
+            Pace::Kept => 50,
+            Pace::Fresh => 100,
             Pace::Slow => 500,
         })
     }

@@ -38,7 +38,7 @@ const POOL: (Ipv4Addr, Ipv4Addr) = (
 /// The namespace of OpenShift's routers.
 const ROUTERS: &str = "openshift-ingress";
 /// Seconds that an exposure which was left goes on: enough for the clients that use it to end, slow ones too.
-const LINGER: &str = "POSTERN_EXPOSURE_LINGER_SECONDS=10";
+const LINGER: &str = "POSTERN_EXPOSURE_LINGER_SECONDS=6";
 /// An address that nobody has (RFC 5737): who names it lies.
 const LIE: &str = "203.0.113.9";
 const LIES: &[(&str, &str)] = &[

@@ -11,7 +11,7 @@ use postern_e2e::platform::SYSTEM;
 use crate::world::{CONTROL_PLANE, ENVOY, Who, World};
 
 /// How long nothing may be written.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(35);
 
 pub fn idle(world: &World) -> Result<()> {
     // What came before may still be written down: it ends when two looks are equal.
