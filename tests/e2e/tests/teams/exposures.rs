@@ -193,6 +193,14 @@ impl Outer<'_> {
         let within = self.change(asked, nodes, || self.cluster_address())?;
         let path = "{.status.podIP}";
         let client = self.world.value(TEAM, "pod/who", path)?;
+        let within = Ways {
+            from: Place::Pod {
+                cluster: self.world.cluster(),
+                namespace: TEAM,
+                name: "who",
+            },
+            ..within
+        };
         self.is_told(within, &client, false)?;
         self.no_proxy_header(within)?;
         self.truth(&[true, false])?;
@@ -200,16 +208,12 @@ impl Outer<'_> {
         Ok(())
     }
 
-    /// By the address of the Gateway's Service, from a pod.
+    /// By the address of the Gateway's Service, from the node.
     fn cluster_address(&self) -> Result<Option<Ways<'_>>> {
         let text = self.world.value(TEAM, SERVICE, "{.spec.clusterIP}")?;
         let address: Option<IpAddr> = text.trim().parse().ok();
         Ok(address.map(|address| Ways {
-            from: Place::Pod {
-                cluster: self.world.cluster(),
-                namespace: TEAM,
-                name: "who",
-            },
+            from: Place::Node(self.world.cluster()),
             http: Some((address, 80).into()),
             https: (address, 443).into(),
             ca: None,

@@ -431,12 +431,26 @@ impl World {
                 "--tail=20",
             ],
         ] {
-            if let Ok(output) = self.cluster().kubectl(arguments) {
-                let text = String::from_utf8_lossy(&output.stdout);
-                let lines: Vec<&str> = text.lines().collect();
-                println!("--- kubectl {}", arguments.join(" "));
-                println!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
-            }
+            self.show(arguments, |_| true);
+        }
+        // Whether backends were there, and what Envoys say of what they could not serve.
+        self.show(&["get", "endpointslices", "-A"], |_| true);
+        let unready = |line: &str| line.contains("shop-") || line.contains("api-");
+        self.show(&["get", "events", "-A"], unready);
+        for team in TEAMS {
+            let envoy = format!("deployment/{ENVOY}");
+            let logs = ["-n", team, "logs", &envoy, "--all-pods", "--tail=-1"];
+            self.show(&logs, |line| line.contains("\"status\":5"));
+        }
+    }
+
+    /// Prints the last lines, of those that are wanted, of what kubectl tells.
+    fn show(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) {
+        if let Ok(output) = self.cluster().kubectl(arguments) {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let lines: Vec<&str> = text.lines().filter(|line| wanted(line)).collect();
+            println!("--- kubectl {}", arguments.join(" "));
+            println!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
 }
