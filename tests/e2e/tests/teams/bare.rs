@@ -35,14 +35,15 @@ spec:
 ";
 
 /// All that the team applies, beside its backend.
-const TENANT: &str = "
+const GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: web, namespace: team-c}
 spec:
   gatewayClassName: postern
   listeners: [{name: http, port: 80, protocol: HTTP}]
----
+";
+const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: www, namespace: team-c}
@@ -58,7 +59,7 @@ pub fn run(world: &World) -> Result<()> {
     let tenant = Who::Config(&tenant);
     // On OpenShift's terms the platform alone makes Gateways.
     world.may(tenant, &["-n", TEAM, "get", "gateways"], "")?;
-    world.may_not(tenant, &["create", "-f", "-"], TENANT)?;
+    world.may_not(tenant, &["create", "-f", "-"], GATEWAY)?;
     give_tenants(world.cluster(), "kubernetes")?;
     let done = served(world, tenant);
     let back = give_tenants(world.cluster(), "openshift");
@@ -71,9 +72,10 @@ pub fn run(world: &World) -> Result<()> {
 fn served(world: &World, tenant: Who<'_>) -> Result<()> {
     let backend = fs::read_to_string(example("cluster/team-b.yaml"))?.replace("team-b", TEAM);
     world.apply(tenant, &backend)?;
+    world.apply(tenant, ROUTE)?;
     world.wait("the tenant may make Gateways", || {
         let arguments = ["apply", "--server-side", "-f", "-"];
-        Ok(world.ask(tenant, &arguments, TENANT)?.status.success())
+        Ok(world.ask(tenant, &arguments, GATEWAY)?.status.success())
     })?;
     let mut at: Option<SocketAddr> = None;
     world.wait("the Gateway has an address", || {
