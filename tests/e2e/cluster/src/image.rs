@@ -296,8 +296,9 @@ fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replace(':', "/"))
 }
 
-/// Go's name for this machine's processor, which images use.
-fn architecture() -> &'static str {
+/// Go's name for this machine's processor, which images and nodes use.
+#[must_use]
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

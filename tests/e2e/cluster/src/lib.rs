@@ -36,6 +36,7 @@ mod cgroups;
 mod config;
 mod forward;
 mod image;
+mod kept;
 mod layout;
 mod light;
 mod names;
@@ -70,7 +71,8 @@ use crate::start::Settings;
 
 pub use crate::binaries::fingerprint;
 pub use crate::config::{Addresses, NODE};
-pub use crate::image::{Entry, ImageConfig, oci_archive};
+pub use crate::image::{Entry, ImageConfig, architecture, oci_archive};
+pub use crate::kept::{gateway_api_crds, kept, module_dir};
 pub use crate::layout::cache;
 pub use crate::names::Name;
 pub use crate::node::{ECHO_IMAGE, PROBE_IMAGE};
