@@ -7,6 +7,7 @@
 //! - [`olm`]: what an admin does on a cluster with OLM;
 //! - [`http`]: one plain HTTP request;
 //! - [`images`]: our container images;
+//! - [`push`]: images to a registry;
 //! - [`process`]: processes that end with whoever started them;
 //! - [`local`]: two teams without Kubernetes.
 
@@ -18,4 +19,5 @@ pub mod local;
 pub mod olm;
 pub mod platform;
 pub mod process;
+pub mod push;
 pub mod tools;
