@@ -9,13 +9,13 @@ use postern_cluster::{Channel, Cluster, Options};
 
 use crate::images;
 use crate::olm;
-use crate::platform::{apply, give_tenants, install, kubectl, value, wait};
+use crate::platform::{Ask, SYSTEM, apply, give_tenants, install, kubectl, value, wait};
 use crate::tools::repository;
 
 /// The teams.
 pub const TEAMS: [&str; 2] = ["team-a", "team-b"];
 /// How long pods may take to start, on a machine that does something else too.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How the operator comes to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +67,7 @@ impl Demo {
         let examples = repository().join("examples");
         apply(&cluster, &admin, &examples.join("platform"))?;
         give_tenants(&cluster, "openshift")?;
-        let about = ["-n", "postern-system", "get", "pods,events", "-o", "wide"];
-        wait(&cluster, "the operator is ready", PATIENCE, &about, || {
-            Ok(value(
-                &cluster,
-                "postern-system",
-                "deployment/postern-operator",
-                "{.status.readyReplicas}",
-            )? == "1")
-        })?;
+        operator_runs(&cluster)?;
         tell("the operator runs");
         apply(&cluster, &admin, &examples.join("admin"))?;
         let tenants = [
@@ -87,40 +79,7 @@ impl Demo {
         }
         tell("both teams applied their files, each as a user of its own namespace");
         for team in TEAMS {
-            let about = [
-                "-n",
-                team,
-                "get",
-                "gatewayinstances,gateways,pods,events",
-                "-o",
-                "wide",
-            ];
-            wait(
-                &cluster,
-                &format!("{team}'s Gateway is programmed"),
-                PATIENCE,
-                &about,
-                || {
-                    let path = "{.status.conditions[?(@.type==\"Programmed\")].status}";
-                    Ok(value(&cluster, team, "gateway/default", path)? == "True")
-                },
-            )?;
-            wait(
-                &cluster,
-                &format!("{team}'s backends are ready"),
-                PATIENCE,
-                &about,
-                || {
-                    let ready = value(
-                        &cluster,
-                        team,
-                        "deployments",
-                        "{.items[*].status.readyReplicas}",
-                    )?;
-                    let wanted = value(&cluster, team, "deployments", "{.items[*].spec.replicas}")?;
-                    Ok(!wanted.is_empty() && ready.split(' ').count() == wanted.split(' ').count())
-                },
-            )?;
+            served(&cluster, team)?;
         }
         tell("both gateways are programmed");
         Demo::open(cluster, tenants)
@@ -193,6 +152,41 @@ impl Demo {
     }
 }
 
+/// Waits until the operator is ready.
+///
+/// # Errors
+/// After three minutes, with what there is instead.
+pub fn operator_runs(cluster: &dyn Ask) -> Result<()> {
+    let about = ["-n", SYSTEM, "get", "pods,events", "-o", "wide"];
+    let object = "deployment/postern-operator";
+    wait(cluster, "the operator is ready", PATIENCE, &about, || {
+        Ok(value(cluster, SYSTEM, object, "{.status.readyReplicas}")? == "1")
+    })
+}
+
+/// Waits until a team's Gateway is programmed and its backends are ready.
+///
+/// # Errors
+/// After three minutes, with what there is instead.
+pub fn served(cluster: &dyn Ask, team: &str) -> Result<()> {
+    let kinds = "gatewayinstances,gateways,pods,events";
+    let about = ["-n", team, "get", kinds, "-o", "wide"];
+    let until = |what: &str, done: &dyn Fn() -> Result<bool>| {
+        wait(cluster, &format!("{team}'s {what}"), PATIENCE, &about, done)
+    };
+    until("Gateway is programmed", &|| {
+        let path = "{.status.conditions[?(@.type==\"Programmed\")].status}";
+        Ok(value(cluster, team, "gateway/default", path)? == "True")
+    })?;
+    until("backends are ready", &|| {
+        let count = |path: &str| value(cluster, team, "deployments", path);
+        let ready = count("{.items[*].status.readyReplicas}")?;
+        let wanted = count("{.items[*].spec.replicas}")?;
+        Ok(!wanted.is_empty()
+            && ready.split_whitespace().count() == wanted.split_whitespace().count())
+    })
+}
+
 /// OLM, a catalog of the bundle in the repository, and a Subscription.
 fn by_olm(cluster: &Cluster, tell: &dyn Fn(&str)) -> Result<()> {
     let admin = cluster.kubeconfig();
@@ -221,13 +215,8 @@ fn certificate_path(cluster: &Cluster) -> PathBuf {
 /// What a tenant does: a Secret, backends, the GatewayInstance and routes.
 fn act_as_tenant(cluster: &Cluster, team: &str, tenant: &Path, examples: &Path) -> Result<()> {
     if team == "team-a" {
-        let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example".to_owned()])?;
-        fs::write(certificate_path(cluster), pair.cert.pem())?;
-        let secret = serde_json::json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": {"name": "team-a-tls", "namespace": team},
-            "stringData": {"tls.crt": pair.cert.pem(), "tls.key": pair.signing_key.serialize_pem()},
-        });
+        let (certificate, secret) = certificate()?;
+        fs::write(certificate_path(cluster), certificate)?;
         kubectl(
             cluster,
             tenant,
@@ -241,4 +230,16 @@ fn act_as_tenant(cluster: &Cluster, team: &str, tenant: &Path, examples: &Path) 
         &examples.join(format!("cluster/{team}.yaml")),
     )?;
     apply(cluster, tenant, &examples.join(team))
+}
+
+/// A certificate for team-a's hosts (PEM), and the Secret that holds it with its key.
+pub(crate) fn certificate() -> Result<(String, serde_json::Value)> {
+    let pair = rcgen::generate_simple_self_signed(vec!["*.team-a.example".to_owned()])?;
+    let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+    let secret = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "team-a-tls", "namespace": "team-a"},
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    });
+    Ok((certificate, secret))
 }

@@ -1,6 +1,7 @@
 //! What a platform's admins do: definitions, the operator, namespaces, roles and grants of the tenants.
 
 use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -11,6 +12,39 @@ use crate::tools::repository;
 
 /// The namespace of the operator.
 pub const SYSTEM: &str = "postern-system";
+
+/// A cluster that its administrator asks by kubectl.
+pub trait Ask {
+    /// Runs kubectl; `input` becomes its standard input. The output is for the caller to judge.
+    ///
+    /// # Errors
+    /// Where it cannot be run.
+    fn ask(&self, arguments: &[&str], input: &str) -> Result<Output>;
+
+    /// What kubectl printed.
+    ///
+    /// # Errors
+    /// Where it fails, with what it said.
+    fn told(&self, arguments: &[&str], input: &str) -> Result<String> {
+        printed(arguments, &self.ask(arguments, input)?)
+    }
+}
+
+impl Ask for Cluster {
+    fn ask(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        self.kubectl_as(&self.kubeconfig(), arguments, input)
+    }
+}
+
+fn printed(arguments: &[&str], output: &Output) -> Result<String> {
+    ensure!(
+        output.status.success(),
+        "kubectl {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
 
 /// Runs kubectl with a kubeconfig; `input` becomes its standard input.
 ///
@@ -23,13 +57,7 @@ pub fn kubectl(
     input: &str,
 ) -> Result<String> {
     let output = cluster.kubectl_as(kubeconfig, arguments, input)?;
-    ensure!(
-        output.status.success(),
-        "kubectl {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    printed(arguments, &output)
 }
 
 /// Applies a file or a directory.
@@ -59,16 +87,19 @@ pub fn install(cluster: &Cluster) -> Result<()> {
         &admin,
         &cluster.gateway_api_crds(Channel::Standard),
     )?;
+    let objects = base(cluster, reference)?;
+    cluster.told(&["apply", "--server-side", "-f", "-"], &objects)?;
+    Ok(())
+}
+
+/// The objects of the kustomize base `config/` (YAML), with images that were built here.
+///
+/// # Errors
+/// Where kubectl does not take it.
+pub fn base(cluster: &dyn Ask, named: impl Fn(&str) -> String) -> Result<String> {
     let base = repository().join("config");
-    let objects = kubectl(cluster, &admin, &["kustomize", &base.to_string_lossy()], "")?;
-    let arguments = ["apply", "--server-side", "-f", "-"];
-    kubectl(
-        cluster,
-        &admin,
-        &arguments,
-        &with_local_images(&objects, reference),
-    )
-    .map(|_| ())
+    let objects = cluster.told(&["kustomize", &base.to_string_lossy()], "")?;
+    Ok(with_local_images(&objects, named))
 }
 
 /// Gives tenants their rights: one of the sets of `config/tenants`.
@@ -98,7 +129,7 @@ pub(crate) fn with_local_images(text: &str, named: impl Fn(&str) -> String) -> S
 /// # Errors
 /// After `limit`.
 pub fn wait(
-    cluster: &Cluster,
+    cluster: &dyn Ask,
     what: &str,
     limit: Duration,
     about: &[&str],
@@ -108,7 +139,7 @@ pub fn wait(
     while !done()? {
         if started.elapsed() > limit {
             let said = cluster
-                .kubectl(about)
+                .ask(about, "")
                 .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
             bail!(
                 "not after {} s: {what}\n{}",
@@ -125,14 +156,8 @@ pub fn wait(
 ///
 /// # Errors
 /// Where kubectl cannot be run.
-pub fn value(cluster: &Cluster, namespace: &str, object: &str, path: &str) -> Result<String> {
-    let output = cluster.kubectl(&[
-        "-n",
-        namespace,
-        "get",
-        object,
-        "-o",
-        &format!("jsonpath={path}"),
-    ])?;
+pub fn value(cluster: &dyn Ask, namespace: &str, object: &str, path: &str) -> Result<String> {
+    let path = format!("jsonpath={path}");
+    let output = cluster.ask(&["-n", namespace, "get", object, "-o", &path], "")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
