@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod cluster;
+mod current;
 mod demo;
 mod generate;
 mod images;
@@ -33,10 +34,10 @@ enum Task {
     Gen(generate::GenArgs),
     /// Our container images, as OCI archives.
     Images(images::ImagesArgs),
-    /// Two teams on a real cluster on this machine (root).
+    /// Two teams on a real cluster: one on this machine (root), or that of the current context.
     Run(demo::RunArgs),
-    /// Ends that cluster.
-    Stop,
+    /// Ends that cluster, or removes from the other what was made there.
+    Stop(demo::StopArgs),
     /// Two teams on this machine, without root and without Kubernetes.
     Try(local::TryArgs),
     /// Every test that this machine can run, and what it could not and why.
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         Task::Gen(arguments) => generate::run(&arguments),
         Task::Images(arguments) => images::run(&arguments),
         Task::Run(arguments) => demo::run(&arguments),
-        Task::Stop => demo::stop(),
+        Task::Stop(arguments) => demo::stop(&arguments),
         Task::Try(arguments) => local::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -69,7 +69,18 @@ impl Images {
     /// All of them.
     #[must_use]
     pub fn all(&self) -> [&Path; 4] {
-        [&self.operator, &self.controlplane, &self.proxy, &self.echo]
+        self.each().map(|(_, archive)| archive)
+    }
+
+    /// All of them, each with its target.
+    #[must_use]
+    pub fn each(&self) -> [(&'static str, &Path); 4] {
+        [
+            ("operator", &self.operator),
+            ("controlplane", &self.controlplane),
+            (PROXY, &self.proxy),
+            ("echo", &self.echo),
+        ]
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`tools`]: Envoy, and our own programs, built;
 //! - [`docs`]: the YAML of the documentation's pages;
 //! - [`demo`]: two teams on a real cluster;
+//! - [`current`]: the same on the cluster of the current kubeconfig context;
 //! - [`platform`]: what a platform's admins do;
 //! - [`olm`]: what an admin does on a cluster with OLM;
 //! - [`http`]: one plain HTTP request;
@@ -11,6 +12,7 @@
 //! - [`process`]: processes that end with whoever started them;
 //! - [`local`]: two teams without Kubernetes.
 
+pub mod current;
 pub mod demo;
 pub mod docs;
 pub mod http;

@@ -87,19 +87,18 @@ pub fn install(cluster: &Cluster) -> Result<()> {
         &admin,
         &cluster.gateway_api_crds(Channel::Standard),
     )?;
-    let objects = base(cluster, reference)?;
+    let objects = with_local_images(&base(cluster)?, reference);
     cluster.told(&["apply", "--server-side", "-f", "-"], &objects)?;
     Ok(())
 }
 
-/// The objects of the kustomize base `config/` (YAML), with images that were built here.
+/// The objects of the kustomize base `config/`, in YAML.
 ///
 /// # Errors
 /// Where kubectl does not take it.
-pub fn base(cluster: &dyn Ask, named: impl Fn(&str) -> String) -> Result<String> {
+pub(crate) fn base(cluster: &dyn Ask) -> Result<String> {
     let base = repository().join("config");
-    let objects = cluster.told(&["kustomize", &base.to_string_lossy()], "")?;
-    Ok(with_local_images(&objects, named))
+    cluster.told(&["kustomize", &base.to_string_lossy()], "")
 }
 
 /// Gives tenants their rights: one of the sets of `config/tenants`.
