@@ -219,7 +219,7 @@ fn two_teams_come_to_somebodys_cluster_and_go_without_a_trace() {
         &[
             "create",
             "clusterrole",
-            "tenants-gateway-api",
+            "postern-edit",
             "--verb=get",
             "--resource=pods",
         ],
@@ -227,7 +227,7 @@ fn two_teams_come_to_somebodys_cluster_and_go_without_a_trace() {
     let before = everything(&cluster);
     let told = refused(&load);
     assert!(
-        told.contains("Namespace team-b") && told.contains("ClusterRole tenants-gateway-api"),
+        told.contains("Namespace team-b") && told.contains("ClusterRole postern-edit"),
         "{told}"
     );
     assert!(told.contains("did not make and will not touch"), "{told}");
@@ -250,7 +250,7 @@ fn two_teams_come_to_somebodys_cluster_and_go_without_a_trace() {
         &[
             "delete",
             "namespace/team-b",
-            "clusterrole/tenants-gateway-api",
+            "clusterrole/postern-edit",
         ],
     );
     admin(&cluster, &["create", "namespace", "bystander"]);

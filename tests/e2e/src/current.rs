@@ -57,7 +57,7 @@ pub fn up(
     let served = fitting(context)?;
     let gateway_api = gateway_api(context, &served)?;
     let base = platform::base(context)?;
-    let tenants = tenants()?;
+    let tenants = tenants(served.is_openshift())?;
     let planned = [
         gateway_api.clone(),
         operator(&base, reference)?,
@@ -255,10 +255,19 @@ fn operator(base: &str, named: impl Fn(&str) -> String) -> Result<Vec<Value>> {
 }
 
 /// What a platform's admins give the teams: namespaces, roles, grants.
-fn tenants() -> Result<Vec<Value>> {
-    let examples = repository().join("examples");
-    let [platform, admin] = ["platform", "admin"].map(|part| read(&examples.join(part)));
-    Ok(marked([platform?, admin?].concat()))
+fn tenants(is_openshift: bool) -> Result<Vec<Value>> {
+    let terms = if is_openshift {
+        "openshift"
+    } else {
+        "kubernetes"
+    };
+    let roles = format!("config/tenants/{terms}.yaml");
+    let parts = ["examples/platform", &roles, "examples/admin"];
+    let objects: Vec<_> = parts
+        .into_iter()
+        .map(|part| read(&repository().join(part)))
+        .collect::<Result<_>>()?;
+    Ok(marked(objects.concat()))
 }
 
 /// What a tenant does: a Secret, backends, the GatewayInstance and routes.
@@ -351,8 +360,10 @@ mod tests {
 
     #[test]
     fn all_that_is_given_to_teams_bears_the_mark_and_can_be_found_again() {
-        let objects = tenants().unwrap();
-        made::all_known(&objects, &made::namespaces()).unwrap();
+        let objects = tenants(false).unwrap();
+        for all in [&objects, &tenants(true).unwrap()] {
+            made::all_known(all, &made::namespaces()).unwrap();
+        }
         for team in TEAMS {
             let namespace = objects
                 .iter()
