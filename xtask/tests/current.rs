@@ -247,11 +247,7 @@ fn two_teams_come_to_somebodys_cluster_and_go_without_a_trace() {
 
     admin(
         &cluster,
-        &[
-            "delete",
-            "namespace/team-b",
-            "clusterrole/postern-edit",
-        ],
+        &["delete", "namespace/team-b", "clusterrole/postern-edit"],
     );
     admin(&cluster, &["create", "namespace", "bystander"]);
     admin(
