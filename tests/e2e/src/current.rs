@@ -24,12 +24,12 @@ pub use self::delivery::Delivery;
 pub use self::made::Removed;
 pub use self::objects::MARK;
 
-use self::delivery::Named;
 use self::made::{GATEWAY_API, Served};
 use self::objects::{apply, marked, read};
 use crate::demo::{self, TEAMS};
 use crate::images::{self, reference};
 use crate::platform::{self, Ask, with_local_images};
+use crate::push::Named;
 use crate::tools::repository;
 
 /// The oldest minor version of Kubernetes 1 that Postern is for.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use postern_cluster::{Channel, Cluster, Options};
 
-use crate::images;
+use crate::images::{self, Images};
 use crate::olm;
 use crate::platform::{Ask, SYSTEM, apply, give_tenants, install, kubectl, value, wait};
 use crate::tools::repository;
@@ -55,14 +55,19 @@ impl Demo {
         let images = images::build(&images::default_dir()?, profile, tell)?;
         tell("images are built");
         let cluster = Cluster::up(name, &Options::default())?;
-        for archive in images.all() {
-            cluster.load_image(archive)?;
-        }
-        tell("images are loaded");
         let admin = cluster.kubeconfig();
         match how {
-            Install::Manifests => install(&cluster)?,
-            Install::Olm => by_olm(&cluster, tell)?,
+            Install::Manifests => {
+                for archive in images.all() {
+                    cluster.load_image(archive)?;
+                }
+                tell("images are loaded");
+                install(&cluster)?;
+            }
+            Install::Olm => {
+                cluster.load_image(&images.echo)?;
+                by_olm(&cluster, &images, tell)?;
+            }
         }
         let examples = repository().join("examples");
         apply(&cluster, &admin, &examples.join("platform"))?;
@@ -187,8 +192,8 @@ pub fn served(cluster: &dyn Ask, team: &str) -> Result<()> {
     })
 }
 
-/// OLM, a catalog of the bundle in the repository, and a Subscription.
-fn by_olm(cluster: &Cluster, tell: &dyn Fn(&str)) -> Result<()> {
+/// OLM, a registry with the images, a catalog of the bundle in the repository, and a Subscription.
+fn by_olm(cluster: &Cluster, images: &Images, tell: &dyn Fn(&str)) -> Result<()> {
     let admin = cluster.kubeconfig();
     apply(
         cluster,
@@ -197,11 +202,9 @@ fn by_olm(cluster: &Cluster, tell: &dyn Fn(&str)) -> Result<()> {
     )?;
     let olm = cluster.olm()?;
     tell("OLM runs");
-    let version = olm::Version {
-        number: olm::VERSION,
-        tag: "dev",
-    };
-    let catalog = olm::catalog(&olm, &[version], &cluster.state_dir().join("olm"))?;
+    let [version] = olm::release(cluster, images, [olm::VERSION])?;
+    tell("the images are in a registry that the node pulls from");
+    let catalog = olm::catalog(&olm, &[&version], &cluster.state_dir().join("olm"))?;
     olm::subscribe(cluster, &olm, &catalog)?;
     olm::installed(cluster, &olm, olm::VERSION)?;
     tell("OLM installed the operator from its catalog, under the rights of its bundle");

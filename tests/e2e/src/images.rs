@@ -87,13 +87,7 @@ impl Images {
 /// The name of the image that `target` of the Containerfile becomes here: `postern.test/…:dev`.
 #[must_use]
 pub fn reference(target: &str) -> String {
-    tagged(target, "dev")
-}
-
-/// As [`reference`], with another tag.
-#[must_use]
-pub fn tagged(target: &str, tag: &str) -> String {
-    format!("postern.test/{target}:{tag}")
+    format!("postern.test/{target}:dev")
 }
 
 /// Where archives are kept when nobody says otherwise: `${XDG_CACHE_HOME:-~/.cache}/postern/images`.

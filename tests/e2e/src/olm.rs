@@ -1,7 +1,8 @@
 //! What an admin does on a cluster with OLM: a catalog, a Subscription, and the operator comes.
 //!
-//! Bundles and catalogs are made from what is in the repository, with the images that were built here. The
-//! cluster has no image registry: catalogs hold the bundles' contents instead of their images' names.
+//! Bundles and catalogs are made from what is in the repository. The images that were built here are in a
+//! registry beside the cluster, and bundles name them by their digests ([`release`]). Bundles themselves
+//! are not images here: catalogs hold their contents instead of their images' names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use postern_cluster::{Cluster, Olm};
 use serde_json::{Value, json};
 
-use crate::images::tagged;
+use crate::images::Images;
 use crate::platform::{self, SYSTEM, kubectl, with_local_images};
+use crate::push::{Named, Pusher};
 use crate::tools::repository;
 
 /// How long OLM may take: it tries again what failed only after a while.
@@ -21,26 +23,60 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// The version of the bundle in the repository.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A version of the operator.
-#[derive(Clone, Copy, Debug)]
-pub struct Version<'a> {
+/// A version of the operator, whose images are in a registry.
+#[derive(Clone, Debug)]
+pub struct Version {
     /// `0.1.0`.
-    pub number: &'a str,
-    /// The tag of its images.
-    pub tag: &'a str,
+    pub number: &'static str,
+    images: Named,
+}
+
+impl Version {
+    /// What it calls the image of a target: by its digest.
+    #[must_use]
+    pub fn image(&self, target: &str) -> String {
+        self.images.of(target)
+    }
+}
+
+/// Starts a registry beside the cluster, and pushes the images there once for each of these versions: they
+/// differ in the path below which they are, so that an upgrade rolls out everything anew.
+///
+/// # Errors
+/// Where there is no registry, or it does not take them.
+pub fn release<const N: usize>(
+    cluster: &Cluster,
+    images: &Images,
+    numbers: [&'static str; N],
+) -> Result<[Version; N]> {
+    let at = postern_edge::start_registry(cluster)?;
+    let pusher = Pusher::built()?;
+    // The backends of examples are not of a release.
+    let released = images
+        .each()
+        .into_iter()
+        .filter(|(target, _)| *target != "echo");
+    let released: Vec<_> = released.collect();
+    let push = |number| {
+        let registry = format!("{at}/v{number}").parse()?;
+        let images = pusher.push_all(&released, &registry, Some(cluster))?;
+        Ok(Version { number, images })
+    };
+    let versions: Vec<Version> = numbers.into_iter().map(push).collect::<Result<_>>()?;
+    versions.try_into().ok().context("as many versions")
 }
 
 /// Makes a catalog of these versions of the bundle in the folder `into`, and returns where it is.
 ///
 /// # Errors
 /// Where OLM's own code does not take a bundle, or the catalog.
-pub fn catalog(olm: &Olm<'_>, versions: &[Version<'_>], into: &Path) -> Result<PathBuf> {
+pub fn catalog(olm: &Olm<'_>, versions: &[&Version], into: &Path) -> Result<PathBuf> {
     let named: Vec<(String, PathBuf)> = versions
         .iter()
         .map(|version| {
             let dir = into.join(format!("bundle-{}", version.number));
-            bundle(*version, &dir)?;
-            Ok((tagged("bundle", version.number), dir))
+            bundle(version, &dir)?;
+            Ok((format!("postern.test/bundle:{}", version.number), dir))
         })
         .collect::<Result<_>>()?;
     let mut template = read(&repository().join("olm/catalog-templates/semver.yaml"))?;
@@ -67,12 +103,12 @@ pub fn catalog(olm: &Olm<'_>, versions: &[Version<'_>], into: &Path) -> Result<P
     Ok(catalog)
 }
 
-/// The repository's bundle as this version, with images of its tag.
-fn bundle(version: Version<'_>, into: &Path) -> Result<()> {
+/// The repository's bundle as this version, with its images.
+fn bundle(version: &Version, into: &Path) -> Result<()> {
     copy(&repository().join("bundle"), into)?;
     let path = into.join("manifests/postern.clusterserviceversion.yaml");
-    let named = |target: &str| tagged(target, version.tag);
-    let text = with_local_images(&fs::read_to_string(&path)?, named);
+    let text = fs::read_to_string(&path)?;
+    let text = with_local_images(&text, |target| version.image(target));
     let mut csv: Value = serde_saphyr::from_str(&text)?;
     csv["metadata"]["name"] = csv_name(version.number).into();
     csv["spec"]["version"] = version.number.into();

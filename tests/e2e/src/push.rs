@@ -1,5 +1,6 @@
 //! Images to a registry, by `go-containerregistry` (`tests/e2e/push/go`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,9 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Error, Result, ensure};
 
+use postern_cluster::Cluster;
+
+use crate::images::reference;
 use crate::tools::repository;
 
 /// A registry, with the path in it below which images go: `HOST[:PORT][/PATH]`.
@@ -104,16 +108,42 @@ impl Pusher {
         command
     }
 
-    /// Pushes an archive's image, and returns what a cluster calls it: by its digest.
+    /// Pushes the images of targets, from the network of a cluster if one is given.
     ///
     /// # Errors
-    /// Where the registry does not take it, or answers without TLS and is not on this machine.
-    pub fn push(&self, archive: &Path, registry: &Registry, target: &str) -> Result<String> {
-        pushed(
-            &mut self.command(archive, registry, target, "dev"),
-            registry,
-            target,
-        )
+    /// Where the registry does not take one, or answers without TLS and is not on this machine.
+    pub fn push_all(
+        &self,
+        images: &[(&'static str, &Path)],
+        registry: &Registry,
+        within: Option<&Cluster>,
+    ) -> Result<Named> {
+        let push = |&(target, archive): &(&'static str, &Path)| {
+            let mut command = self.command(archive, registry, target, "dev");
+            if let Some(cluster) = within {
+                let mut inside = cluster.command(&command.get_program().to_string_lossy());
+                inside.args(command.get_args()).stdin(Stdio::null());
+                command = inside;
+            }
+            Ok((target, pushed(&mut command, registry, target)?))
+        };
+        images.iter().map(push).collect::<Result<_>>().map(Named)
+    }
+}
+
+/// What a cluster calls the images of targets: those that were pushed by their digests, others by the
+/// name that they have when they are loaded ([`reference`]).
+#[derive(Clone, Debug, Default)]
+pub struct Named(BTreeMap<&'static str, String>);
+
+impl Named {
+    /// The image of a target.
+    #[must_use]
+    pub fn of(&self, target: &str) -> String {
+        self.0
+            .get(target)
+            .cloned()
+            .unwrap_or_else(|| reference(target))
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use postern_cluster::{Channel, Cluster, Gone, Olm, Options};
-use postern_e2e::images::{self, tagged};
+use postern_e2e::images;
 use postern_e2e::olm::{self, Version};
 use postern_e2e::platform::{self, SYSTEM, apply, kubectl, value};
 use serde_json::Value;
@@ -32,22 +32,17 @@ use crate::tenant::Tenant;
 /// How long something may take that a controller has to do.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The version that is upgraded from: the same programs under other tags, so that everything is rolled out
-/// anew.
-const BEFORE: Version<'_> = Version {
-    number: "0.0.9",
-    tag: "before",
-};
-const NOW: Version<'_> = Version {
-    number: olm::VERSION,
-    tag: "dev",
-};
+/// The version that is upgraded from: the same programs as images of other names, so that everything is
+/// rolled out anew.
+const BEFORE: &str = "0.0.9";
 
 /// The cluster, and what its admin does on it.
 struct World<'a> {
     cluster: &'a Cluster,
     olm: Olm<'a>,
     catalogs: PathBuf,
+    before: Version,
+    now: Version,
 }
 
 impl World<'_> {
@@ -116,24 +111,23 @@ fn run(name: &str) -> Result<()> {
     let tell = |line: &str| println!("[{:6.1} s] {line}", started.elapsed().as_secs_f64());
     let images = images::build(&images::default_dir()?, "dev", &tell)?;
     let cluster = Cluster::up(name, &Options::default())?;
-    for archive in images.all() {
-        cluster.load_image(archive)?;
-    }
-    for target in ["operator", "controlplane", "proxy"] {
-        cluster.tag_image(&tagged(target, NOW.tag), &tagged(target, BEFORE.tag))?;
-    }
+    // The tenant's backend. All that is Postern's comes from a registry.
+    cluster.load_image(&images.echo)?;
+    let [before, now] = olm::release(&cluster, &images, [BEFORE, olm::VERSION])?;
     let world = World {
         olm: cluster.olm()?,
         catalogs: cluster.state_dir().join("catalogs"),
+        before,
+        now,
         cluster: &cluster,
     };
-    tell("the cluster and OLM run, the images are loaded");
+    tell("the cluster and OLM run, the images are in a registry");
     let guard = Guard::put_up(&world)?;
     tell("nobody but the admin writes the Gateway API's definitions");
 
-    install(&world, &[BEFORE], BEFORE)?;
+    install(&world, &[&world.before], &world.before)?;
     tell("OLM installed the operator on a cluster without the Gateway API");
-    rights::are_those_of_the_bundle(&world, BEFORE)?;
+    rights::are_those_of_the_bundle(&world, &world.before)?;
     let operator = world.operator()?;
 
     initialize(&world)?;
@@ -141,14 +135,20 @@ fn run(name: &str) -> Result<()> {
     tenant.is_told_that_the_gateway_api_is_absent(&world)?;
     tell("without the Gateway API the tenant's instance says so");
 
-    apply(
-        &cluster,
-        &cluster.kubeconfig(),
-        &cluster.old_gateway_api_crds(Channel::Standard),
-    )?;
-    let at = tenant.is_served(&world)?;
+    let old = cluster.old_gateway_api_crds(Channel::Standard);
+    apply(&cluster, &cluster.kubeconfig(), &old)?;
+    tenant.is_served(&world)?;
     ensure!(world.operator()? == operator, "the operator began anew");
     tell("with the Gateway API 1.2.1 it is served, without a restart");
+
+    world.admin(&["delete", "-f", &old.to_string_lossy()], "")?;
+    tenant.is_told_that_the_gateway_api_is_absent(&world)?;
+    apply(&cluster, &cluster.kubeconfig(), &old)?;
+    let at = tenant.is_served(&world)?;
+    ensure!(world.operator()? == operator, "the operator began anew");
+    tell(
+        "the Gateway API went, which the instance said, and came back; the route that is made again is served",
+    );
 
     let mut clients = tenant.clients(&world, at)?;
     clients.during("other definitions", || {
@@ -164,7 +164,7 @@ fn run(name: &str) -> Result<()> {
 
     clients.during("an upgrade", || upgrade(&world, &tenant))?;
     tell("upgraded under traffic");
-    rights::are_those_of_the_bundle(&world, NOW)?;
+    rights::are_those_of_the_bundle(&world, &world.now)?;
 
     scorecard(&world)?;
     tell("scorecard's suites basic and olm pass");
@@ -177,7 +177,7 @@ fn run(name: &str) -> Result<()> {
 }
 
 /// A catalog of these versions, a Subscription, and this one is installed.
-fn install(world: &World<'_>, versions: &[Version<'_>], wanted: Version<'_>) -> Result<()> {
+fn install(world: &World<'_>, versions: &[&Version], wanted: &Version) -> Result<()> {
     let into = world.catalogs.join(wanted.number);
     let catalog = olm::catalog(&world.olm, versions, &into)?;
     olm::subscribe(world.cluster, &world.olm, &catalog)?;
@@ -186,7 +186,7 @@ fn install(world: &World<'_>, versions: &[Version<'_>], wanted: Version<'_>) -> 
 
 /// What the console offers once the operator is installed: the TenantGrant of the bundle.
 fn initialize(world: &World<'_>) -> Result<()> {
-    let csv = csv(world, BEFORE)?;
+    let csv = csv(world, &world.before)?;
     let annotation = "operatorframework.io/initialization-resource";
     let grant = csv["metadata"]["annotations"][annotation]
         .as_str()
@@ -195,20 +195,20 @@ fn initialize(world: &World<'_>) -> Result<()> {
     Ok(())
 }
 
-fn csv(world: &World<'_>, version: Version<'_>) -> Result<Value> {
+fn csv(world: &World<'_>, version: &Version) -> Result<Value> {
     let name = olm::csv_name(version.number);
     world.json(&["-n", SYSTEM, "clusterserviceversion", &name])
 }
 
 /// The next version comes to the catalog; everything that it stamps is rolled out anew.
 fn upgrade(world: &World<'_>, tenant: &Tenant) -> Result<()> {
-    install(world, &[BEFORE, NOW], NOW)?;
+    install(world, &[&world.before, &world.now], &world.now)?;
     world.wait("the version before is gone", || {
-        let name = olm::csv_name(BEFORE.number);
+        let name = olm::csv_name(world.before.number);
         let object = format!("clusterserviceversion/{name}");
         Ok(value(world.cluster, SYSTEM, &object, "{.metadata.name}")?.is_empty())
     })?;
-    tenant.runs_images_of(world, NOW.tag)
+    tenant.runs_images_of(world, &world.now)
 }
 
 /// The suites of `operator-sdk scorecard` pass, for the bundle as it is in the repository.
@@ -243,7 +243,7 @@ fn scorecard(world: &World<'_>) -> Result<()> {
 /// The Subscription and the ClusterServiceVersion are deleted, as the console's "Uninstall" does it.
 fn uninstall(world: &World<'_>) -> Result<()> {
     world.admin(&["-n", SYSTEM, "delete", "subscription", "postern"], "")?;
-    let name = olm::csv_name(NOW.number);
+    let name = olm::csv_name(world.now.number);
     world.admin(
         &["-n", SYSTEM, "delete", "clusterserviceversion", &name],
         "",

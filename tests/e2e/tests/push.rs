@@ -124,10 +124,9 @@ fn digest(bytes: &[u8]) -> String {
 /// archive holds.
 fn there_and_back(serving: &Serving, archive: &Path) -> String {
     let registry = serving.registry();
-    let name = Pusher::built()
-        .unwrap()
-        .push(archive, &registry, "a")
-        .unwrap();
+    let pusher = Pusher::built().unwrap();
+    let named = pusher.push_all(&[("a", archive)], &registry, None).unwrap();
+    let name = named.of("a");
     let (repository, pinned) = name.split_once('@').unwrap();
     assert_eq!(repository, format!("{registry}/a"));
     // By the digest that manifests will name, it gives what has this digest.

@@ -371,6 +371,25 @@ impl Cluster {
         command
     }
 
+    /// Starts a program in the cluster's network namespace (its files are the machine's), which runs until
+    /// the cluster goes down. One of this name that runs is ended first. What it says is in
+    /// `logs/NAME.log`.
+    ///
+    /// # Errors
+    /// Where it cannot be started; the light variant has no network of its own.
+    pub fn start_beside(&self, name: &str, command: &Command) -> Result<()> {
+        self.full("a network of its own to start programs in")?;
+        background::start(&self.layout, name, command, &[])
+    }
+
+    /// Fails with its last words if a program that was started by [`Cluster::start_beside`] has ended.
+    ///
+    /// # Errors
+    /// Names the program.
+    pub fn runs_beside(&self, name: &str) -> Result<()> {
+        background::check(&self.layout, name)
+    }
+
     /// Runs a function on a thread inside the cluster's network namespace. A socket made there
     /// belongs to it wherever it is used afterwards.
     ///
@@ -399,15 +418,6 @@ impl Cluster {
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         self.full("images")?;
         node::load_image(&self.layout, &self.binaries, archive)
-    }
-
-    /// Gives an image that the node has a second name.
-    ///
-    /// # Errors
-    /// Where it has none of that name; the light variant has none.
-    pub fn tag_image(&self, name: &str, second: &str) -> Result<()> {
-        self.full("images")?;
-        node::tag_image(&self.layout, &self.binaries, name, second)
     }
 
     /// Opens a port of the ordinary loopback that leads to `ADDRESS:PORT` inside, until the cluster

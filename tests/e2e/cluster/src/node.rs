@@ -172,19 +172,6 @@ pub(crate) fn load_image(layout: &Layout, binaries: &Binaries, archive: &Path) -
     Ok(())
 }
 
-/// Gives an image a second name.
-pub(crate) fn tag_image(
-    layout: &Layout,
-    binaries: &Binaries,
-    name: &str,
-    second: &str,
-) -> Result<()> {
-    let arguments = ["images", "tag", "--force", name, second];
-    let output = ctr(layout, binaries, &arguments).output()?;
-    must(&format!("naming {name} {second}"), output)?;
-    Ok(())
-}
-
 fn apply(config: &Config<'_>, document: &Value) -> Result<()> {
     let mut child = kubectl(config.layout, config.binaries, &config.layout.kubeconfig())
         .args(["apply", "--server-side", "-f", "-"])

@@ -21,7 +21,7 @@
 //! | HAProxy 2.8 or 3.2 | HAProxy 2.6 of Debian 12 |
 //!
 //! [`Metallb`] is MetalLB itself, which gives Services addresses of the node's network, and
-//! [`registry`] a registry itself, to which images are pushed. [`Ask`] is a client, and [`Clients`] are
+//! [`start_registry`] a registry itself, from which nodes pull images. [`Ask`] is a client, and [`Clients`] are
 //! many, which count what becomes of their requests while something happens.
 //!
 //! Programs are built once and kept in `${XDG_CACHE_HOME:-~/.cache}/postern/edge`.
@@ -32,30 +32,22 @@ mod load;
 mod metallb;
 mod objects;
 mod oracle;
+mod registry;
 mod router;
 mod who;
 
 pub use crate::load::{Clients, Target};
 pub use crate::metallb::Metallb;
 pub use crate::oracle::{Question, Verdict, oracle};
+pub use crate::registry::{registry, start_registry};
 pub use crate::router::{Mode, Router, Settings, install_routes};
 pub use crate::who::{Answer, Ask, Place, ProxyHeader, WHO_IMAGE, certificate, load_who};
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use postern_cluster::Cluster;
-
-/// The program of a real image registry: CNCF Distribution, as Debian packages it.
-///
-/// # Errors
-/// Where the package cannot be had.
-pub fn registry() -> Result<PathBuf> {
-    let root = debian::unpacked("registry", &["docker-registry"])?;
-    Ok(root.join("usr/bin/docker-registry"))
-}
 
 /// Applies objects as the administrator.
 fn apply(cluster: &Cluster, objects: &[serde_json::Value]) -> Result<()> {

@@ -1,14 +1,13 @@
 //! How images come to a cluster that is not ours: `IMAGES`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 
-use crate::images::{Images, reference};
-use crate::push::{Pusher, Registry};
+use crate::images::Images;
+use crate::push::{Named, Pusher, Registry};
 
 /// How the images that were built here come to the cluster's nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,36 +55,18 @@ impl Delivery {
     /// # Errors
     /// Where the registry does not take one, or the command fails.
     pub(super) fn deliver(&self, images: &Images, tell: &dyn Fn(&str)) -> Result<Named> {
-        let mut named = BTreeMap::new();
-        match self {
-            Delivery::Push(registry) => {
-                let pusher = Pusher::built()?;
-                for (target, archive) in images.each() {
-                    named.insert(target, pusher.push(archive, registry, target)?);
-                }
-            }
+        let each = images.each();
+        let named = match self {
+            Delivery::Push(registry) => Pusher::built()?.push_all(&each, registry, None)?,
             Delivery::Load(command) => {
-                for (target, archive) in images.each() {
+                for (_, archive) in each {
                     load(command, archive)?;
-                    named.insert(target, reference(target));
                 }
+                Named::default()
             }
-        }
+        };
         tell(&format!("images are {}", self.about()));
-        Ok(Named(named))
-    }
-}
-
-/// What a cluster calls the images of targets.
-#[derive(Debug)]
-pub(super) struct Named(BTreeMap<&'static str, String>);
-
-impl Named {
-    pub fn of(&self, target: &str) -> String {
-        self.0
-            .get(target)
-            .cloned()
-            .unwrap_or_else(|| reference(target))
+        Ok(named)
     }
 }
 

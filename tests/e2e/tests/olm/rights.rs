@@ -11,7 +11,7 @@ use crate::{OPERATOR_PODS, World, csv};
 
 /// What is bound to the ServiceAccount of the operator's pod is what stands in the
 /// ClusterServiceVersion, no less and no more.
-pub fn are_those_of_the_bundle(world: &World<'_>, version: Version<'_>) -> Result<()> {
+pub fn are_those_of_the_bundle(world: &World<'_>, version: &Version) -> Result<()> {
     let pods = world.json(&["-n", SYSTEM, "pods", "-l", OPERATOR_PODS])?;
     let account = pods["items"][0]["spec"]["serviceAccountName"]
         .as_str()

@@ -9,12 +9,13 @@ use postern_api::names;
 use postern_e2e::docs::shown;
 use postern_e2e::http::get;
 use postern_e2e::images;
+use postern_e2e::olm::Version;
 use postern_e2e::platform::{apply, give_tenants, kubectl, value};
 use postern_e2e::tools::repository;
 use postern_edge::{Ask, Clients, Place};
 use serde_json::{Value, json};
 
-use crate::{BEFORE, World, csv};
+use crate::{World, csv};
 
 /// The page whose Service and HTTPRoute the tenant applies as they stand there. The bundle's sample
 /// TenantGrant gives its host to the namespace.
@@ -148,8 +149,10 @@ impl Tenant {
     }
 
     /// Waits until control plane and Envoy are of these images, and no others are left.
-    pub fn runs_images_of(&self, world: &World<'_>, tag: &str) -> Result<()> {
-        world.wait(&format!("everything in {TEAM} is of tag {tag}"), || {
+    pub fn runs_images_of(&self, world: &World<'_>, version: &Version) -> Result<()> {
+        let wanted = ["controlplane", "proxy"].map(|target| version.image(target));
+        let what = format!("everything in {TEAM} is of {}", version.number);
+        world.wait(&what, || {
             let selector = format!("postern.dev/instance={INSTANCE}");
             let pods = world.json(&["-n", TEAM, "pods", "-l", &selector])?;
             let pods = pods["items"].as_array().context("no list")?;
@@ -157,11 +160,8 @@ impl Tenant {
                 let containers = pod["spec"]["containers"].as_array();
                 let mut images = containers.into_iter().flatten().map(|one| &one["image"]);
                 let ready = pod["status"]["containerStatuses"].as_array();
-                images.all(|image| {
-                    image
-                        .as_str()
-                        .is_some_and(|image| image.ends_with(&format!(":{tag}")))
-                }) && ready.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
+                images.all(|image| wanted.iter().any(|one| image == one))
+                    && ready.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
             };
             Ok(pods.len() == 2 && pods.iter().all(is_new))
         })
@@ -216,7 +216,7 @@ fn backend() -> Value {
 
 /// The GatewayInstance that the console offers as an example.
 fn example(world: &World<'_>) -> Result<Value> {
-    let csv = csv(world, BEFORE)?;
+    let csv = csv(world, &world.before)?;
     let examples = csv["metadata"]["annotations"]["alm-examples"]
         .as_str()
         .context("no alm-examples")?;
