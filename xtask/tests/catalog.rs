@@ -40,9 +40,7 @@ fn the_catalog_is_what_opm_makes_of_template_and_bundle() {
     let template = olm.join("catalog-templates/semver.yaml");
     let image = concat!("postern.dev/bundle:v", env!("CARGO_PKG_VERSION"));
     let bundle = root().join("bundle");
-    let made = programs
-        .render(&template, &[(image, &bundle)], false)
-        .unwrap();
+    let made = programs.render(&template, &[(image, &bundle)]).unwrap();
     let written = std::fs::read_to_string(catalog.join("postern/catalog.yaml")).unwrap();
     let (made, written) = (documents(&made), documents(&written));
     assert_eq!(made.len(), 3);

@@ -204,8 +204,8 @@ fn by_olm(cluster: &Cluster, images: &Images, tell: &dyn Fn(&str)) -> Result<()>
     tell("OLM runs");
     let [version] = olm::release(cluster, images, [olm::VERSION])?;
     tell("the images are in a registry that the node pulls from");
-    let catalog = olm::catalog(&olm, &[&version], &cluster.state_dir().join("olm"))?;
-    olm::subscribe(cluster, &olm, &catalog)?;
+    let catalog = olm::catalog(cluster, &olm, &[&version], &cluster.state_dir().join("olm"))?;
+    olm::subscribe(cluster, &catalog)?;
     olm::installed(cluster, &olm, olm::VERSION)?;
     tell("OLM installed the operator from its catalog, under the rights of its bundle");
     Ok(())

@@ -1,20 +1,19 @@
 //! What an admin does on a cluster with OLM: a catalog, a Subscription, and the operator comes.
 //!
-//! Bundles and catalogs are made from what is in the repository. The images that were built here are in a
-//! registry beside the cluster, and bundles name them by their digests ([`release`]). Bundles themselves
-//! are not images here: catalogs hold their contents instead of their images' names.
+//! Bundles and catalogs are made from what is in the repository, and are images in a registry beside the
+//! cluster, as are those that were built here. Bundles name these, and catalogs the bundles, by digests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use postern_cluster::{Cluster, Olm};
+use postern_cluster::{Cluster, Entry, ImageConfig, Olm, oci_archive};
 use serde_json::{Value, json};
 
 use crate::images::Images;
 use crate::platform::{self, SYSTEM, kubectl, with_local_images};
-use crate::push::{Named, Pusher};
+use crate::push::{Named, Pusher, Registry};
 use crate::tools::repository;
 
 /// How long OLM may take: it tries again what failed only after a while.
@@ -28,6 +27,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Version {
     /// `0.1.0`.
     pub number: &'static str,
+    /// Where they are.
+    registry: Registry,
     images: Named,
 }
 
@@ -52,31 +53,43 @@ pub fn release<const N: usize>(
     let at = postern_edge::start_registry(cluster)?;
     let pusher = Pusher::built()?;
     // The backends of examples are not of a release.
-    let released = images
-        .each()
-        .into_iter()
-        .filter(|(target, _)| *target != "echo");
-    let released: Vec<_> = released.collect();
+    let released = images.each().into_iter();
+    let released: Vec<_> = released.filter(|(target, _)| *target != "echo").collect();
     let push = |number| {
-        let registry = format!("{at}/v{number}").parse()?;
+        let registry: Registry = format!("{at}/v{number}").parse()?;
         let images = pusher.push_all(&released, &registry, Some(cluster))?;
-        Ok(Version { number, images })
+        Ok(Version {
+            number,
+            registry,
+            images,
+        })
     };
     let versions: Vec<Version> = numbers.into_iter().map(push).collect::<Result<_>>()?;
     versions.try_into().ok().context("as many versions")
 }
 
-/// Makes a catalog of these versions of the bundle in the folder `into`, and returns where it is.
+/// Makes a catalog of these versions of the bundle in the folder `into`, pushes bundles and catalog to the
+/// registry of the last one, and returns the catalog's image.
 ///
 /// # Errors
-/// Where OLM's own code does not take a bundle, or the catalog.
-pub fn catalog(olm: &Olm<'_>, versions: &[&Version], into: &Path) -> Result<PathBuf> {
+/// Where OLM's own code does not take a bundle, or the catalog; or the registry does not.
+pub fn catalog(
+    cluster: &Cluster,
+    olm: &Olm<'_>,
+    versions: &[&Version],
+    into: &Path,
+) -> Result<String> {
+    let pusher = Pusher::built()?;
     let named: Vec<(String, PathBuf)> = versions
         .iter()
         .map(|version| {
             let dir = into.join(format!("bundle-{}", version.number));
             bundle(version, &dir)?;
-            Ok((format!("postern.test/bundle:{}", version.number), dir))
+            let archive = dir.with_extension("tar");
+            bundle_image(&dir, &archive)?;
+            let registry = &version.registry;
+            let image = pusher.push(&archive, registry, "bundle", "dev", Some(cluster))?;
+            Ok((image, dir))
         })
         .collect::<Result<_>>()?;
     let mut template = read(&repository().join("olm/catalog-templates/semver.yaml"))?;
@@ -90,7 +103,7 @@ pub fn catalog(olm: &Olm<'_>, versions: &[&Version], into: &Path) -> Result<Path
         .collect();
     let catalog = into.join("catalog");
     fs::create_dir_all(&catalog)?;
-    let text = olm.programs().render(&from, &bundles, true)?;
+    let text = olm.programs().render(&from, &bundles)?;
     fs::write(catalog.join("catalog.yaml"), text)?;
     let checked = olm
         .programs()
@@ -100,7 +113,11 @@ pub fn catalog(olm: &Olm<'_>, versions: &[&Version], into: &Path) -> Result<Path
         "opm validate: {}",
         String::from_utf8_lossy(&checked.stderr)
     );
-    Ok(catalog)
+    let archive = into.join("catalog.tar");
+    olm.programs().catalog_image(&catalog, &archive)?;
+    let registry = &versions.last().context("no version")?.registry;
+    pusher.push(&archive, registry, "catalog", "dev", Some(cluster))?;
+    Ok(format!("{}:dev", registry.repository("catalog")))
 }
 
 /// The repository's bundle as this version, with its images.
@@ -116,13 +133,31 @@ fn bundle(version: &Version, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Applies what an admin applies: the namespace, the OperatorGroup, the catalog's source, the Subscription.
-/// `olm` serves the catalog.
+/// Writes the archive of a bundle's image, as `opm alpha bundle build` makes it: what is in the bundle's
+/// folder, and its annotations as labels.
+fn bundle_image(bundle: &Path, archive: &Path) -> Result<()> {
+    let metadata = read(&bundle.join("metadata/annotations.yaml"))?;
+    let annotations = metadata["annotations"].as_object();
+    let labels = annotations
+        .context("no annotations")?
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let config = ImageConfig {
+        labels: labels.collect(),
+        ..ImageConfig::default()
+    };
+    let folders = ["manifests", "metadata", "tests"];
+    let layer = folders.map(|folder| Entry::Tree(folder.into(), bundle.join(folder)));
+    let name = "postern.test/bundle:dev";
+    oci_archive(archive, name, &[layer.to_vec()], &config)
+}
+
+/// Applies what an admin applies: the namespace, the OperatorGroup, the catalog's source with this image,
+/// the Subscription.
 ///
 /// # Errors
 /// Where something is not taken.
-pub fn subscribe(cluster: &Cluster, olm: &Olm<'_>, catalog: &Path) -> Result<()> {
-    let address = olm.serve(catalog)?;
+pub fn subscribe(cluster: &Cluster, catalog: &str) -> Result<()> {
     let dir = repository().join("olm");
     for file in [
         "00-namespace",
@@ -132,11 +167,7 @@ pub fn subscribe(cluster: &Cluster, olm: &Olm<'_>, catalog: &Path) -> Result<()>
     ] {
         let mut object = read(&dir.join(format!("{file}.yaml")))?;
         if object["kind"] == "CatalogSource" {
-            // It is served beside the cluster and not by a pod: its image is in no registry.
-            object["spec"] = json!({
-                "sourceType": "grpc", "address": address.to_string(),
-                "displayName": object["spec"]["displayName"],
-            });
+            object["spec"]["image"] = catalog.into();
         }
         let arguments = ["apply", "--server-side", "-f", "-"];
         kubectl(

@@ -108,10 +108,32 @@ impl Pusher {
         command
     }
 
-    /// Pushes the images of targets, from the network of a cluster if one is given.
+    /// Pushes an archive's image as `target:tag`, from the network of a cluster if one is given, and returns
+    /// what a cluster calls it: by its digest.
     ///
     /// # Errors
-    /// Where the registry does not take one, or answers without TLS and is not on this machine.
+    /// Where the registry does not take it, or answers without TLS and is not on this machine.
+    pub fn push(
+        &self,
+        archive: &Path,
+        registry: &Registry,
+        target: &str,
+        tag: &str,
+        within: Option<&Cluster>,
+    ) -> Result<String> {
+        let mut command = self.command(archive, registry, target, tag);
+        if let Some(cluster) = within {
+            let mut inside = cluster.command(&command.get_program().to_string_lossy());
+            inside.args(command.get_args()).stdin(Stdio::null());
+            command = inside;
+        }
+        pushed(&mut command, registry, target)
+    }
+
+    /// Pushes the images of targets, as [`Pusher::push`] does.
+    ///
+    /// # Errors
+    /// As for [`Pusher::push`].
     pub fn push_all(
         &self,
         images: &[(&'static str, &Path)],
@@ -119,13 +141,8 @@ impl Pusher {
         within: Option<&Cluster>,
     ) -> Result<Named> {
         let push = |&(target, archive): &(&'static str, &Path)| {
-            let mut command = self.command(archive, registry, target, "dev");
-            if let Some(cluster) = within {
-                let mut inside = cluster.command(&command.get_program().to_string_lossy());
-                inside.args(command.get_args()).stdin(Stdio::null());
-                command = inside;
-            }
-            Ok((target, pushed(&mut command, registry, target)?))
+            let name = self.push(archive, registry, target, "dev", within)?;
+            Ok((target, name))
         };
         images.iter().map(push).collect::<Result<_>>().map(Named)
     }

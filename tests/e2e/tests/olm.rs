@@ -179,8 +179,8 @@ fn run(name: &str) -> Result<()> {
 /// A catalog of these versions, a Subscription, and this one is installed.
 fn install(world: &World<'_>, versions: &[&Version], wanted: &Version) -> Result<()> {
     let into = world.catalogs.join(wanted.number);
-    let catalog = olm::catalog(&world.olm, versions, &into)?;
-    olm::subscribe(world.cluster, &world.olm, &catalog)?;
+    let catalog = olm::catalog(world.cluster, &world.olm, versions, &into)?;
+    olm::subscribe(world.cluster, &catalog)?;
     olm::installed(world.cluster, &world.olm, wanted.number)
 }
 
@@ -249,8 +249,12 @@ fn uninstall(world: &World<'_>) -> Result<()> {
         "",
     )?;
     world.wait("the operator is gone", || {
-        let list = ["-n", SYSTEM, "deployments,pods"];
-        Ok(world.json(&list)?["items"] == serde_json::json!([]))
+        let none = |what: &[&str]| -> Result<bool> {
+            let list = world.json(&[&["-n", SYSTEM], what].concat())?;
+            Ok(list["items"] == serde_json::json!([]))
+        };
+        // The catalog's pod stays, and those that unpacked bundles.
+        Ok(none(&["deployments"])? && none(&["pods", "-l", OPERATOR_PODS])?)
     })?;
     // What the README says that remains.
     for object in [

@@ -125,8 +125,7 @@ fn digest(bytes: &[u8]) -> String {
 fn there_and_back(serving: &Serving, archive: &Path) -> String {
     let registry = serving.registry();
     let pusher = Pusher::built().unwrap();
-    let named = pusher.push_all(&[("a", archive)], &registry, None).unwrap();
-    let name = named.of("a");
+    let name = pusher.push(archive, &registry, "a", "dev", None).unwrap();
     let (repository, pinned) = name.split_once('@').unwrap();
     assert_eq!(repository, format!("{registry}/a"));
     // By the digest that manifests will name, it gives what has this digest.

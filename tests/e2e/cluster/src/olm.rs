@@ -1,5 +1,6 @@
 //! The Operator Lifecycle Manager (version 0), as OpenShift and OperatorHub have it: its two programs
-//! beside the cluster, under the rights of its own ServiceAccount, and a catalog served to it.
+//! beside the cluster, under the rights of its own ServiceAccount. Catalogs and bundles are images, which it
+//! runs as pods.
 //!
 //! It is built when it is first asked for, apart from the node's programs: a cluster without it does
 //! not wait for it, and a change of its versions does not build the node anew.
@@ -7,18 +8,17 @@
 //! What is applied is what OLM's own chart holds (`deploy/chart/templates` of
 //! `operator-framework/operator-lifecycle-manager`), but for the packages API, which only consoles ask.
 
+mod images;
 mod programs;
 mod scorecard;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::process::{poll, tail_of};
+use self::images::TOOLS_IMAGE;
+use crate::layout::write_private;
 use crate::start::must;
 use crate::{Cluster, background};
 
@@ -32,8 +32,6 @@ pub const OPERATORS_NAMESPACE: &str = "operators";
 
 /// As whom OLM acts.
 const ACCOUNT: &str = "olm-operator-serviceaccount";
-const CATALOG_PORT: u16 = 50051;
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// OLM at work on a cluster.
 #[derive(Debug)]
@@ -74,30 +72,6 @@ impl Olm<'_> {
         &self.programs
     }
 
-    /// Serves a file-based catalog, in place of what was served before, and returns its address in the
-    /// cluster's network: for a CatalogSource of type `grpc`.
-    ///
-    /// # Errors
-    /// Where `opm` does not take it; with what it said.
-    pub fn serve(&self, catalog: &Path) -> Result<SocketAddr> {
-        let layout = &self.cluster.layout;
-        let mut command = Command::new(self.programs.program("opm"));
-        command
-            .args(["serve", "--port", &CATALOG_PORT.to_string()])
-            .args(["--pprof-addr", "", "--termination-log"])
-            .arg(layout.at("run/opm.termination"))
-            .arg(catalog);
-        background::start(layout, "opm", &command, &[])?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, CATALOG_PORT));
-        poll(LIMIT, || {
-            background::check(layout, "opm")?;
-            let answers = self.cluster.dial(address, Duration::from_secs(1)).is_ok();
-            Ok(answers.then_some(()))
-        })?
-        .with_context(|| format!("the catalog is not served; {}", tail_of(layout, "opm")))?;
-        Ok(address)
-    }
-
     /// Fails with its last words if a part of OLM has ended.
     ///
     /// # Errors
@@ -122,18 +96,44 @@ impl Olm<'_> {
         let groups = ["system:serviceaccounts", &all];
         let kubeconfig = self.cluster.kubeconfig_for(&user, &groups)?;
         let layout = &self.cluster.layout;
+        let tools = layout.at("images/olm-tools.tar");
+        self.programs.tools_image(&tools)?;
+        self.cluster.load_image(&tools)?;
+        // Catalogs are asked by their Services' names.
+        let resolver = layout.at("run/resolv.conf");
+        let text = format!(
+            "nameserver {}\nsearch svc.cluster.local cluster.local\noptions ndots:5\n",
+            self.cluster.addresses()?.node
+        );
+        write_private(&resolver, text.as_bytes())?;
         for part in PARTS {
             let namespace = match part {
                 "olm" => OPERATORS_NAMESPACE,
                 _ => OLM_NAMESPACE,
             };
-            let mut command = Command::new(self.programs.program(part));
-            command.args(["--namespace", namespace]);
+            let mut command = Command::new("unshare");
+            let with_resolver = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            command
+                .args([
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    with_resolver,
+                ])
+                .arg(&resolver)
+                .arg(self.programs.program(part))
+                .args(["--namespace", namespace]);
             // There is no OpenShift to tell of its state.
             command.args(["--writeStatusName", ""]);
-            if part == "olm" {
-                command.args(["--writePackageServerStatusName", ""]);
-            }
+            match part {
+                "olm" => command.args(["--writePackageServerStatusName", ""]),
+                // Its pods are to fit namespaces whose profile is restricted.
+                _ => command
+                    .args(["--opmImage", TOOLS_IMAGE, "--util-image", TOOLS_IMAGE])
+                    .arg("--set-workload-user-id=true"),
+            };
             let environment = [
                 ("KUBECONFIG", kubeconfig.display().to_string()),
                 ("OPERATOR_NAMESPACE", OLM_NAMESPACE.to_owned()),

@@ -1,15 +1,12 @@
 // Command catalog-render renders a semver template of a catalog as `opm alpha render-template` does, but
 // with bundles that lie in directories: opm takes them from an image registry only.
 //
-//	catalog-render TEMPLATE IMAGE=DIR …            the catalog as it is published
-//	catalog-render -objects TEMPLATE IMAGE=DIR …   with the bundles' contents in it and no images: OLM installs
-//	                                               from such a catalog without pulling any
+//	catalog-render TEMPLATE IMAGE=DIR …
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -22,17 +19,15 @@ import (
 )
 
 func main() {
-	objects := flag.Bool("objects", false, "bundles' contents instead of their images")
-	flag.Parse()
-	if err := render(*objects, flag.Args()); err != nil {
+	if err := render(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "catalog-render:", err)
 		os.Exit(1)
 	}
 }
 
-func render(objects bool, args []string) error {
+func render(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: catalog-render [-objects] TEMPLATE IMAGE=DIR …")
+		return errors.New("usage: catalog-render TEMPLATE IMAGE=DIR …")
 	}
 	dirs := map[string]string{}
 	for _, arg := range args[1:] {
@@ -42,11 +37,7 @@ func render(objects bool, args []string) error {
 		}
 		dirs[image] = dir
 	}
-	level := migrations.AllMigrations
-	if objects {
-		level = migrations.NoMigrations
-	}
-	migrate, err := migrations.NewMigrations(level)
+	migrate, err := migrations.NewMigrations(migrations.AllMigrations)
 	if err != nil {
 		return err
 	}
@@ -78,11 +69,6 @@ func render(objects bool, args []string) error {
 	catalog, err := made.Render(context.Background(), reader)
 	if err != nil {
 		return err
-	}
-	if objects {
-		for i := range catalog.Bundles {
-			catalog.Bundles[i].Image = ""
-		}
 	}
 	return declcfg.WriteYAML(*catalog, os.Stdout)
 }

@@ -13,7 +13,15 @@ use crate::progress::Progress;
 use crate::start::must;
 use crate::{prepare, recipe};
 
-const PROGRAMS: [&str; 4] = ["olm", "catalog", "opm", RENDER];
+const PROGRAMS: [&str; 7] = [
+    "olm",
+    "catalog",
+    "opm",
+    "cpb",
+    "grpc-health-probe",
+    "cp",
+    RENDER,
+];
 /// Our own, beside `opm`.
 const RENDER: &str = "catalog-render";
 /// `opm` reads images with these; without them it needs C libraries.
@@ -55,22 +63,15 @@ impl OlmPrograms {
     }
 
     /// Renders a semver template of a catalog (YAML), with bundles from directories: image name and
-    /// directory of each. `objects`: with the bundles' contents in it instead of the images' names, so
-    /// that OLM installs from it without a registry.
+    /// directory of each.
     ///
     /// # Errors
     /// Where template or bundle are not taken; with what was said.
-    pub fn render(
-        &self,
-        template: &Path,
-        bundles: &[(&str, &Path)],
-        objects: bool,
-    ) -> Result<String> {
+    pub fn render(&self, template: &Path, bundles: &[(&str, &Path)]) -> Result<String> {
         let bundles = bundles
             .iter()
             .map(|(image, dir)| format!("{image}={}", dir.display()));
         let output = Command::new(self.program(RENDER))
-            .args(objects.then_some("-objects"))
             .arg(template)
             .args(bundles)
             .stdin(Stdio::null())
@@ -81,9 +82,8 @@ impl OlmPrograms {
         )?)
     }
 
-    /// `olm`, `catalog` or `opm`.
-    #[must_use]
-    pub fn program(&self, name: &str) -> PathBuf {
+    /// One of [`PROGRAMS`].
+    pub(super) fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -174,6 +174,7 @@ fn build_olm(sources: &Path, into: &Path) -> Result<()> {
         &target,
         "tool",
         "./catalog-render",
+        "./cp",
     ];
     recipe::run_go(sources, false, &build)?;
     for program in PROGRAMS {
