@@ -87,6 +87,26 @@ pub fn go(module: &Path, arguments: &[&str]) -> Result<Output> {
     recipe::run_go(module, false, arguments)
 }
 
+/// Runs a command to its end with this as its standard input. The output is for the caller to judge.
+///
+/// # Errors
+/// Where it cannot be run.
+pub fn feed(command: &mut Command, input: &str) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut to = child.stdin.take().context("no standard input")?;
+    let input = input.to_owned();
+    // On a thread: it may write before it has read everything.
+    let writer = std::thread::spawn(move || to.write_all(input.as_bytes()));
+    let output = child.wait_with_output()?;
+    // One that ends without reading says why itself.
+    let _ = writer.join();
+    Ok(output)
+}
+
 /// Which kind of cluster to start.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -317,21 +337,8 @@ impl Cluster {
     /// # Errors
     /// Where kubectl cannot be run.
     pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<Output> {
-        let mut child = start::kubectl(&self.layout, &self.binaries, kubeconfig)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run kubectl")?;
-        let mut to = child.stdin.take().context("no standard input")?;
-        let input = input.to_owned();
-        // On a thread: kubectl may write before it has read everything.
-        let writer = std::thread::spawn(move || to.write_all(input.as_bytes()));
-        let output = child.wait_with_output()?;
-        // One that ends without reading says why itself.
-        let _ = writer.join();
-        Ok(output)
+        let mut command = start::kubectl(&self.layout, &self.binaries, kubeconfig);
+        feed(command.args(arguments), input).context("cannot run kubectl")
     }
 
     /// A command that will run kubectl as the administrator, with this process's input and output.

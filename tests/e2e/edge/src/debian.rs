@@ -34,8 +34,11 @@ pub(crate) fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
     .map(|dir| dir.join("root"))
 }
 
-/// What apt-get prints about the packages. Where it knows none and may, it learns first.
-fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<String> {
+/// What apt-get prints about some packages. Where it knows none of them and may, it learns first.
+///
+/// # Errors
+/// Where there is no apt-get, or it cannot get them; with the first that it said.
+pub fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<String> {
     let run = || {
         Command::new("apt-get")
             .args(["--quiet=2", "-o", "APT::Sandbox::User=root"])
@@ -46,8 +49,8 @@ fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<String> {
             .stdin(Stdio::null())
             .output()
             .with_context(|| {
-                let what = packages.first().unwrap_or(&"");
-                format!("{what} is taken from Debian's packages, and there is no apt-get here")
+                let what = packages.join(", ");
+                format!("{what}: taken from Debian's packages, and there is no apt-get here")
             })
     };
     let mut output = run()?;
@@ -60,5 +63,12 @@ fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<String> {
             output = run()?;
         }
     }
-    crate::must("apt-get", output)
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or_default();
+    ensure!(
+        output.status.success(),
+        "apt-get cannot get {} ({said}): run `apt-get update` as root",
+        packages.join(", ")
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }

@@ -36,6 +36,7 @@ mod registry;
 mod router;
 mod who;
 
+pub use crate::debian::apt_get;
 pub use crate::load::{Clients, Target};
 pub use crate::metallb::Metallb;
 pub use crate::oracle::{Question, Verdict, oracle};
@@ -43,10 +44,9 @@ pub use crate::registry::{registry, start_registry};
 pub use crate::router::{Mode, Router, Settings, install_routes};
 pub use crate::who::{Answer, Ask, Place, ProxyHeader, WHO_IMAGE, certificate, load_who};
 
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use postern_cluster::Cluster;
 
 /// Applies objects as the administrator.
@@ -72,21 +72,4 @@ fn must(what: &str, output: Output) -> Result<String> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(String::from_utf8(output.stdout)?)
-}
-
-/// Runs a command to its end with this as its standard input.
-fn feed(command: &mut Command, input: &str) -> Result<Output> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut to = child.stdin.take().context("no standard input")?;
-    let input = input.to_owned();
-    // On a thread: it may write before it has read everything.
-    let writer = std::thread::spawn(move || to.write_all(input.as_bytes()));
-    let output = child.wait_with_output()?;
-    // One that ends without reading says why itself.
-    let _ = writer.join();
-    Ok(output)
 }

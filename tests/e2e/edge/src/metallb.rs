@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use postern_cluster::{Cluster, Entry, ImageConfig};
 use serde_json::json;
 
-use crate::{apply, build, feed, kubectl, must, who};
+use crate::{apply, build, kubectl, must, who};
 
 const NAMESPACE: &str = "metallb-system";
 /// The pool that [`Metallb::start`] makes.
@@ -58,7 +58,7 @@ impl<'a> Metallb<'a> {
         let mut command = cluster.kubectl_command();
         must(
             "kubectl apply of MetalLB",
-            feed(command.args(arguments), &manifest)?,
+            postern_cluster::feed(command.args(arguments), &manifest)?,
         )?;
         for part in ["deployment/controller", "daemonset/speaker"] {
             let ready = ["-n", NAMESPACE, "rollout", "status", part, "--timeout=120s"];

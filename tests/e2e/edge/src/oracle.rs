@@ -43,7 +43,7 @@ pub fn oracle(questions: &[Question], domain: &str, may: &[&str]) -> Result<Vec<
     command
         .args(["oracle", "-domain", domain, "-may"])
         .arg(may.join(","));
-    let output = crate::must("the oracle", crate::feed(&mut command, &input)?)?;
+    let output = crate::must("the oracle", postern_cluster::feed(&mut command, &input)?)?;
     let verdicts = output
         .lines()
         .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))

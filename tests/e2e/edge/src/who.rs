@@ -15,7 +15,7 @@ use rcgen::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{build, feed, must};
+use crate::{build, must};
 
 /// A backend that says in JSON who asked it what: `pod`, `peer`, `tls`, `proto`, `method`, `host`,
 /// `path`, `headers`. It serves HTTP/1.1 and HTTP/2 in the clear on 8080 and, with the arguments
@@ -167,7 +167,7 @@ impl<'a> Ask<'a> {
     /// Where there is no answer, with the reason.
     pub fn ask<'p>(&self, from: impl Into<Place<'p>>) -> Result<Answer> {
         let mut command = self.command(from.into(), "ask", &[])?;
-        let output = must(self.url, feed(command.arg(self.url), "")?)?;
+        let output = must(self.url, postern_cluster::feed(command.arg(self.url), "")?)?;
         serde_json::from_str(&output).context(output)
     }
 

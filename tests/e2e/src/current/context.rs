@@ -1,9 +1,9 @@
 //! The cluster of the current kubeconfig context, asked by the person's own kubectl.
 
-use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use postern_cluster::feed;
 
 use crate::platform::Ask;
 
@@ -105,22 +105,8 @@ impl Context {
 
 impl Ask for Context {
     fn ask(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        let mut child = self
-            .command()
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.program))?;
-        let mut to = child.stdin.take().context("no standard input")?;
-        let input = input.to_owned();
-        // On a thread: kubectl may write before it has read everything.
-        let writer = std::thread::spawn(move || to.write_all(input.as_bytes()));
-        let output = child.wait_with_output()?;
-        // One that ends without reading says why itself.
-        let _ = writer.join();
-        Ok(output)
+        feed(self.command().args(arguments), input)
+            .with_context(|| format!("cannot run {}", self.program))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -49,7 +49,7 @@ impl Packages {
     /// Asks apt, which knows without the network.
     pub(super) fn find() -> Result<Packages> {
         let known = apt_get(&["download", "--print-uris"], &PACKAGES, Path::new("/"))?;
-        Packages::parse(&String::from_utf8_lossy(&known.stdout))
+        Packages::parse(&known)
     }
 
     /// From lines `'address' name_version_arch.deb size SHA256:digest`.
@@ -145,38 +145,12 @@ impl Packages {
     }
 }
 
-/// Runs apt-get for some packages. Where it knows none of them and may, it is told to learn first.
-fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<Output> {
-    let run = || {
-        Command::new("apt-get")
-            .args(["--quiet=2", "-o", "APT::Sandbox::User=root"])
-            .args(act)
-            .args(packages)
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir(dir)
-            .output()
-            .context(
-                "the base of the images is assembled from Debian's packages, and there is no apt-get here: \
-                 build from sources (see the Containerfile)",
-            )
-    };
-    let mut output = run()?;
-    if !output.status.success() && nix::unistd::geteuid().is_root() {
-        let learned = Command::new("apt-get")
-            .args(["--quiet=2", "update"])
-            .output()?;
-        if learned.status.success() {
-            output = run()?;
-        }
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().next().unwrap_or_default();
-    ensure!(
-        output.status.success(),
-        "apt-get cannot get {} ({said}): run `apt-get update` as root",
-        packages.join(", ")
-    );
-    Ok(output)
+/// Runs apt-get for some packages of the base.
+fn apt_get(act: &[&str], packages: &[&str], dir: &Path) -> Result<String> {
+    postern_edge::apt_get(act, packages, dir).context(
+        "the base of the images is assembled from Debian's packages; without them, build from sources \
+         (see the Containerfile)",
+    )
 }
 
 fn find_deb(debs: &Path, name: &str) -> Result<PathBuf> {
